@@ -57,10 +57,7 @@ impl Argument {
 }
 
 pub(crate) fn argument_docs(kind: RequestKind) -> String {
-    match kind {
-        RequestKind::Index => schema::docs::index_builtin(),
-        _ => schema::docs::builtin(),
-    }
+    argument_of(kind).builtin_docs()
 }
 
 pub(crate) fn check_request(kind: RequestKind, request: &str, document: &str) -> Result<(), Failure> {
@@ -76,7 +73,7 @@ pub(crate) fn check_request(kind: RequestKind, request: &str, document: &str) ->
 pub(crate) fn root_texts(kind: RequestKind, request: &str) -> Result<Vec<PathText>, Failure> {
     guarded(|| {
         let request = document::parse(request, "request")?;
-        let texts = schema::root_texts(&request, argument_of(kind)).into_iter();
+        let texts = argument_of(kind).root_texts(&request).into_iter();
         Ok(texts.map(|text| PathText { place: text.place, path: text.text.to_owned() }).collect())
     })
 }

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use bytesize::ByteSize;
 use nixply_documents::{go_json, wording};
 use nixply_oci::{Digest, reference};
-use nixply_packer::image::{IndexedImage, oci};
+use nixply_packer::image::IndexedImage;
 use nixply_packer::request::{BuilderInput, BuilderJob, BuiltImage, IndexRequest, LayerPlan, PlannedLayer};
 use nixply_packer::{Cache, Error, FleetRequest, ImageRequest, ImageSpec, Packer, Packing};
 use nixply_planning::{Closure, StorePath};
@@ -144,7 +144,7 @@ fn built_image(name: String, built: BuiltImage) -> bridge::BuiltImage {
         name,
         references: built.references.iter().map(StorePath::to_string).collect(),
         layers: spec.layers.iter().map(convert::layer_info).collect(),
-        config_digest: Digest::of(&oci::config(spec)).to_string(),
+        config_digest: Digest::of(&spec.config_blob()).to_string(),
         manifest_digest: manifest_digest(spec),
         description: text(built.description()),
         spec: text(built.json),
@@ -154,7 +154,7 @@ fn built_image(name: String, built: BuiltImage) -> bridge::BuiltImage {
 /// Returns the digest of an image's manifest. nix2container records no size for a base image's layers. Without all sizes, there is
 /// no manifest yet, and the text is empty.
 fn manifest_digest(spec: &ImageSpec) -> String {
-    let manifest = || Digest::of(&go_json::compact(&oci::manifest_of(spec))).to_string();
+    let manifest = || Digest::of(&go_json::compact(&spec.manifest())).to_string();
     let sizes_known = spec.layers.iter().all(|layer| layer.size > 0);
     if sizes_known { manifest() } else { String::new() }
 }
@@ -171,14 +171,13 @@ pub(crate) fn build_index(
         let built = request.build(&convert::closure(closure)?, &convert::store(settings))?;
         let info = |image: &IndexedImage| bridge::PlatformInfo {
             platform: image.spec.platform().to_string(),
-            config_digest: Digest::of(&oci::config(&image.spec)).to_string(),
+            config_digest: Digest::of(&image.spec.config_blob()).to_string(),
             manifest_digest: manifest_digest(&image.spec),
         };
         let images: Vec<_> = built.spec.images.iter().map(info).collect();
         let index = || {
-            let manifests = built.spec.images.iter().map(|image| oci::manifest_of(&image.spec));
-            Digest::of(&go_json::compact(&oci::index(&built.spec, &manifests.collect::<Vec<_>>())))
-                .to_string()
+            let manifests = built.spec.images.iter().map(|image| image.spec.manifest());
+            Digest::of(&go_json::compact(&built.spec.index(&manifests.collect::<Vec<_>>()))).to_string()
         };
         let sizes_known = images.iter().all(|image| !image.manifest_digest.is_empty());
         Ok(bridge::BuiltIndex {

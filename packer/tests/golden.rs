@@ -9,7 +9,6 @@ use std::sync::atomic::AtomicBool;
 
 use nixply_documents::go_json;
 use nixply_oci::{Descriptor, History, ImageConfig, ZERO_TIME};
-use nixply_packer::image::{oci, read_layers, write_layers};
 use nixply_packer::request::LayerPlan;
 use nixply_packer::{Codec, Control, Error, ImageSpec, Layer, LayerPath, Packer};
 use nixply_planning::plan::{self, Options};
@@ -95,7 +94,7 @@ fn check(name: &str) {
                 return;
             }
             let layers = result.unwrap();
-            let json = write_layers(&layers);
+            let json = Layer::write_all(&layers);
             if expected_layers.is_null() {
                 assert_eq!(
                     json, b"[]",
@@ -109,7 +108,7 @@ fn check(name: &str) {
                      nixply {found:#}\nnix2container {expected_layers:#}"
                 );
                 assert_eq!(sha256(&json), expected[format!("layers{at}.sha256")], "{name} layers{at}.sha256");
-                assert_eq!(read_layers(std::str::from_utf8(&json).unwrap(), "it").unwrap(), layers);
+                assert_eq!(Layer::read_all(std::str::from_utf8(&json).unwrap(), "it").unwrap(), layers);
             }
             made.push(layers);
         }
@@ -146,14 +145,14 @@ fn check_image(name: &str, config: &Value, args: &[String], made: Vec<Vec<Layer>
         spec,
         "{name}: reading the written spec"
     );
-    let config = oci::config(&spec);
+    let config = spec.config_blob();
     assert_eq!(std::str::from_utf8(&config).unwrap(), expected["config.blob"], "{name} config");
     let layers = spec
         .layers
         .iter()
         .map(|layer| Descriptor::new(&layer.media_type, layer.digest, layer.size))
         .collect();
-    let manifest = go_json::compact(&oci::manifest(&spec, layers));
+    let manifest = go_json::compact(&spec.manifest_with(layers));
     assert_eq!(std::str::from_utf8(&manifest).unwrap(), expected["manifest"], "{name} manifest");
     assert_eq!(
         format!("sha256:{}", sha256(&manifest)),

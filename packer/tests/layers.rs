@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use nixply_documents::go_json;
-use nixply_packer::image::{oci, read_layers};
 use nixply_packer::request::{BuilderInput, BuilderJob, LAYERS_FILE};
 use nixply_packer::{Codec, Control, ImageRequest, ImageSpec, Layer, Packer, Packing};
 use nixply_planning::{Closure, PathInfo, Store};
@@ -62,7 +61,7 @@ impl World {
 
     fn read(&self, directory: &str) -> Vec<Layer> {
         let file = self.store.real_file(directory).join(LAYERS_FILE);
-        read_layers(&fs::read_to_string(file).unwrap(), "it").unwrap()
+        Layer::read_all(&fs::read_to_string(file).unwrap(), "it").unwrap()
     }
 
     fn image(&self, request: Value) -> ImageSpec {
@@ -262,7 +261,7 @@ fn nix2container_124_annotations_health_check_and_inherited_config_are_in_the_do
         "inheritConfig": true, "healthcheck": {"test": [format!("{}/b", path("b"))], "retries": 2},
     });
     let spec = world.image(request.clone());
-    let config: Value = serde_json::from_slice(&oci::config(&spec)).unwrap();
+    let config: Value = serde_json::from_slice(&spec.config_blob()).unwrap();
     let expected = json!({
         "User": "u", "Env": ["A=1"], "Cmd": ["x"],
         "Healthcheck": {"Test": ["CMD", format!("{}/b", path("b"))], "Retries": 2},
@@ -273,7 +272,7 @@ fn nix2container_124_annotations_health_check_and_inherited_config_are_in_the_do
         [vec!["a"], vec!["a", "b"]],
         "the image contains the program of the health check"
     );
-    let manifest = String::from_utf8(go_json::compact(&oci::manifest_of(&spec))).unwrap();
+    let manifest = String::from_utf8(go_json::compact(&spec.manifest())).unwrap();
     let annotations = r#"],"annotations":{"org.opencontainers.image.source":"\u003chere\u003e","z":"1"}}"#;
     assert!(manifest.ends_with(annotations), "{manifest}");
     let again = ImageSpec::read(std::str::from_utf8(&spec.write()).unwrap(), "it").unwrap();

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::image::write_layers;
 use nixply_packer::request::{BuilderInput, BuilderJob, LAYERS_FILE};
 use nixply_packer::{Codec, Control, ImageRequest, ImageSpec, Layer, LayerPath, Packer, Packing};
 use nixply_planning::{Closure, PathInfo, Store};
@@ -252,7 +251,7 @@ fn nix2container_192_paths_copied_to_the_root_are_not_in_the_database() {
 fn prebuilt_layers_list_their_paths() {
     let world = World::new();
     let layers = world.layers(json!({"layers": [{"deps": path("lib")}, {"copyToRoot": path("env")}]}));
-    fs::write(world.real("made").join(LAYERS_FILE), write_layers(&layers)).unwrap();
+    fs::write(world.real("made").join(LAYERS_FILE), Layer::write_all(&layers)).unwrap();
     assert_eq!(world.registered(json!([{"prebuilt": path("made")}])).unwrap(), ["app", "lib"]);
 }
 

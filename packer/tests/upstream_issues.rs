@@ -7,8 +7,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::AtomicBool;
 
-use nixply_packer::image::{layout, read_layers, write_layers};
-use nixply_packer::{Control, ImageRequest, ImageSpec, Packer, Packing};
+use nixply_packer::image::layout;
+use nixply_packer::{Control, ImageRequest, ImageSpec, Layer, Packer, Packing};
 use nixply_planning::{Closure, PathInfo, Store};
 use serde_json::{Value, json};
 
@@ -138,8 +138,8 @@ fn nix2container_55_trees_at_the_root_are_merged() {
 /// The packer writes an empty list for no layers, and reads nix2container's null.
 #[test]
 fn nix2container_209_an_image_without_layers_has_an_empty_list() {
-    assert_eq!(write_layers(&[]), b"[]");
-    assert_eq!(read_layers("null", "it").unwrap(), []);
+    assert_eq!(Layer::write_all(&[]), b"[]");
+    assert_eq!(Layer::read_all("null", "it").unwrap(), []);
     let world = World::new(&[]);
     let spec = world.build(&json!({"arch": "amd64"}));
     let json = String::from_utf8(spec.write()).unwrap();

@@ -4,7 +4,7 @@
 use std::fs;
 
 use nixply_packer::ImageRequest;
-use nixply_packer::image::read_layers;
+use nixply_packer::Layer;
 use nixply_packer::request::schema::Argument;
 use nixply_tests::{Nix, expression, harness, plugin_harness, run};
 use serde_json::{Value, json};
@@ -190,7 +190,8 @@ fn ignored_paths_and_paths_of_lower_layers_are_omitted() {
     let nix = harness!();
     let paths = |layer: &str| -> Vec<String> {
         let directory = nix.build(&with(false, layer));
-        let layers = read_layers(&fs::read_to_string(directory.join("layers.json")).unwrap(), "it").unwrap();
+        let layers =
+            Layer::read_all(&fs::read_to_string(directory.join("layers.json")).unwrap(), "it").unwrap();
         let mut names: Vec<String> =
             layers.iter().flat_map(|layer| &layer.paths).map(|path| path.path.to_string()).collect();
         names.sort();

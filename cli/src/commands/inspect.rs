@@ -8,7 +8,7 @@ use anyhow::Result;
 use nixply_documents::go_json;
 use nixply_oci::Digest;
 use nixply_packer::ImageSpec;
-use nixply_packer::image::{IndexSpec, oci};
+use nixply_packer::image::IndexSpec;
 use serde_json::{Value, json};
 
 use crate::arguments::{PlatformArgs, RegistryArgs};
@@ -55,21 +55,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn image_id(spec: &ImageSpec) -> Digest {
-    Digest::of(&oci::config(spec))
+    Digest::of(&spec.config_blob())
 }
 
 /// Returns the digest of the manifest. A layer of a base image may have no recorded size (nix2container#207), and the manifest
 /// needs all sizes.
 fn manifest_digest(spec: &ImageSpec) -> Option<Digest> {
     let sizes_known = spec.layers.iter().all(|layer| layer.size > 0);
-    sizes_known.then(|| Digest::of(&go_json::compact(&oci::manifest_of(spec))))
+    sizes_known.then(|| Digest::of(&go_json::compact(&spec.manifest())))
 }
 
 /// Returns the digest of the OCI index, if all manifests are known.
 fn index_digest(spec: &IndexSpec) -> Option<Digest> {
     let known = spec.images.iter().all(|image| manifest_digest(&image.spec).is_some());
-    let manifests = || spec.images.iter().map(|image| oci::manifest_of(&image.spec)).collect::<Vec<_>>();
-    known.then(|| Digest::of(&go_json::compact(&oci::index(spec, &manifests()))))
+    let manifests = || spec.images.iter().map(|image| image.spec.manifest()).collect::<Vec<_>>();
+    known.then(|| Digest::of(&go_json::compact(&spec.index(&manifests()))))
 }
 
 fn image_data(spec: &ImageSpec) -> Value {

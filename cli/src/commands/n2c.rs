@@ -10,7 +10,6 @@ use nixply_documents::document;
 use nixply_oci::{
     History, ImageConfig, LINUX, Platform, Processor, ZERO_TIME, canonical_time, config_warnings,
 };
-use nixply_packer::image::{import, read_layers, write_layers};
 use nixply_packer::request::LayerPlan;
 use nixply_packer::{Codec, Control, ImageSpec, Layer, Packer, Packing};
 use nixply_planning::{
@@ -134,12 +133,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (output, spec) = match &args.command {
         Command::Image(image) => (&image.output, image.spec()?),
         Command::ImageFromDir { output, directory, platform } => {
-            (output, imported(import::from_dir(directory, platform.as_ref())?))
+            (output, imported(ImageSpec::from_dir(directory, platform.as_ref())?))
         }
         Command::ImageFromManifest { output, manifest, blobs, platform } => {
             let blobs: HashMap<String, PathBuf> =
                 document::read(&read_text(blobs)?, &documents::name_of(blobs))?;
-            (output, imported(import::from_manifest(manifest, &blobs, platform.as_ref())?))
+            (output, imported(ImageSpec::from_manifest(manifest, &blobs, platform.as_ref())?))
         }
         Command::LayersFromReproducibleStorepaths(layers) => return layers.write(None, args.debug),
         Command::LayersFromNonReproducibleStorepaths { layers, tar_directory } => {
@@ -171,7 +170,7 @@ fn read<T: DeserializeOwned + Default>(file: Option<&Path>) -> Result<T> {
 }
 
 fn read_layers_of(file: &Path) -> Result<Vec<Layer>> {
-    Ok(read_layers(&read_text(file)?, &documents::name_of(file))?)
+    Ok(Layer::read_all(&read_text(file)?, &documents::name_of(file))?)
 }
 
 impl Image {
@@ -275,7 +274,7 @@ impl Layers {
             let (count, size, digest) = (layer.paths.len(), layer.size, layer.digest);
             say(format!("Adding {count} paths to layer (size:{size} digest:{digest})"));
         }
-        output::write(Some(&self.output), &write_layers(&layers))?;
+        output::write(Some(&self.output), &Layer::write_all(&layers))?;
         say(format!("Layers have been written to {}", self.output.display()));
         Ok(())
     }

@@ -9,8 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use nixply_documents::wording;
 use nixply_oci::DiffId;
-use nixply_packer::image::LayerFile;
-use nixply_packer::image::blob::{Measured, kept_codec, measure};
+use nixply_packer::image::{LayerFile, Measured};
 use nixply_packer::{Control, ImageSpec, Layer, Packer};
 use nixply_planning::Store;
 use nixply_reports::validate::{self, Validation};
@@ -120,7 +119,7 @@ fn measured(
         match &layer.layer_path {
             Some(path) => {
                 let mut file = LayerFile::open(path, store)?.into_reader();
-                let read = measure(&mut file);
+                let read = Measured::of(&mut file);
                 all[at] = Some(read.with_context(|| format!("cannot read layer file {path}"))?);
             }
             None => codecs.push(codec(layer)),
@@ -129,7 +128,7 @@ fn measured(
     codecs.sort();
     codecs.dedup();
     for name in codecs {
-        let packed = |(_, layer): &(usize, &Layer)| kept_codec(layer).is_none() && codec(layer) == name;
+        let packed = |(_, layer): &(usize, &Layer)| layer.kept_codec().is_none() && codec(layer) == name;
         let layers: Vec<(usize, &Layer)> = spec.layers.iter().enumerate().filter(packed).collect();
         let paths = layers.iter().map(|(_, layer)| packer.layer_paths(layer, store));
         let paths = paths.collect::<nixply_packer::Result<Vec<_>>>()?;

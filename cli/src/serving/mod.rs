@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use nixply_packer::Control;
-use nixply_packer::image::blob;
 use nixply_registry::content::{Compression, Image};
 use nixply_registry::server::{Options, Server};
 use tempfile::TempDir;
@@ -31,15 +30,13 @@ pub(crate) fn converted<S: Clone + Into<Content>>(
 ) -> Result<(Content, Option<TempDir>)> {
     let content: Content = file.spec.clone().into();
     let codec = match compression {
-        Compression::Always(codec) if content.layers().any(|layer| blob::is_to_convert(layer, codec)) => {
-            codec
-        }
+        Compression::Always(codec) if content.layers().any(|layer| layer.is_to_convert(codec)) => codec,
         _ => return Ok((content, None)),
     };
     let stop = stop_flag()?;
     let directory = temporary::directory_in(scratch, "nixply-converted-")?;
     let content = content
-        .map(|spec| blob::converted(spec, &file.store, codec, directory.path(), &Control::new(&stop, &())))?;
+        .map(|spec| spec.converted(&file.store, codec, directory.path(), &Control::new(&stop, &())))?;
     Ok((content, Some(directory)))
 }
 

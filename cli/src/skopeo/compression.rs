@@ -2,7 +2,6 @@
 
 use std::mem::discriminant;
 
-use nixply_packer::image::blob;
 use nixply_packer::{Codec, Layer};
 use nixply_registry::content::Compression;
 
@@ -47,7 +46,7 @@ pub(crate) fn compression_for(line: &CommandLine<'_>, layers: &[&Layer]) -> Comp
     // Docker's manifest format supports only the codecs that every client can read.
     let docker = matches!(transport, "docker-daemon" | "docker-archive")
         || line.value("format").is_some_and(|format| format.to_string_lossy().starts_with("v2"));
-    let codec = |layer: &Layer| blob::kept_codec(layer).or(layer.compression).unwrap_or_default();
+    let codec = |layer: &Layer| layer.kept_codec().or(layer.compression).unwrap_or_default();
     let unsupported = layers.iter().any(|layer| !codec(layer).is_universal());
     if docker && unsupported { Compression::Always(unasked) } else { Compression::Recorded(unasked) }
 }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use nixply_border_test::ffi;
 use nixply_packer::ImageSpec;
-use nixply_packer::image::oci;
 
 const PATH: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-thing";
 
@@ -31,7 +30,7 @@ fn build_returns_the_image_and_reports_progress() {
     assert_eq!(spec.arch, "amd64");
     assert_eq!(outcome.references, [PATH]);
     assert_eq!(outcome.name, "thing", "the name is in lower case, as registries require");
-    let manifest = nixply_documents::go_json::compact(&oci::manifest_of(&spec));
+    let manifest = nixply_documents::go_json::compact(&spec.manifest());
     assert_eq!(outcome.manifest, nixply_oci::Digest::of(&manifest).to_string());
     let size = spec.layers[0].size;
     assert_eq!(

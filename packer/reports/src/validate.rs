@@ -8,7 +8,7 @@ use std::thread;
 
 use nixply_documents::document;
 use nixply_oci::{CONFIG, Descriptor, DiffId, Digest, INDEX, MANIFEST, Platform};
-use nixply_packer::image::blob::Measured;
+use nixply_packer::image::Measured;
 use nixply_packer::{Codec, ImageSpec};
 use serde::Serialize;
 use serde_json::Value;

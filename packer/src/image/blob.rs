@@ -29,83 +29,89 @@ pub(crate) fn tar_stream<'c>(
     Ok(Codec::of_first_bytes(&first).reader(Interruptible { layer, at: 0, control }))
 }
 
-/// Returns `spec` for a target that supports `codec`: layers for which [`is_to_convert`] are converted, in files in `directory`.
-/// The diff_ids stay the same, and so does the config.
-pub fn converted(
-    spec: ImageSpec,
-    store: &Store,
-    codec: Codec,
-    directory: &Path,
-    control: &Control<'_>,
-) -> Result<ImageSpec> {
-    let convert = |layer: Layer| {
-        let from = layer.layer_path.as_deref().filter(|_| is_to_convert(&layer, codec));
-        let Some(from) = from else { return Ok(layer) };
-        let from = LayerFile::open(from, store)?;
-        let failed = |source| Error::io("write blob", directory, source);
-        let mut file = scratch::file(directory)?;
-        let (digest, size) =
-            convert(from, &layer, codec, control, |bytes| file.write_all(bytes).map_err(failed))?;
-        let place = directory.join(digest.hex());
-        scratch::keep(file, &place)?;
-        let text =
-            place.to_str().ok_or_else(|| Error::invalid(place.display().to_string(), "it is not UTF-8"))?;
-        let (layer_path, media_type) = (Some(text.to_owned()), codec.media_type().to_owned());
-        Ok(Layer { digest, size, layer_path, media_type, ..layer })
-    };
-    let layers = spec.layers.into_iter().map(convert).collect::<Result<_>>()?;
-    Ok(ImageSpec { layers, ..spec })
+impl ImageSpec {
+    /// Returns the image for a target that supports `codec`: layers for which [`Layer::is_to_convert`] returns true are converted, in files in `directory`.
+    /// The diff_ids stay the same, and so does the config.
+    pub fn converted(
+        self,
+        store: &Store,
+        codec: Codec,
+        directory: &Path,
+        control: &Control<'_>,
+    ) -> Result<ImageSpec> {
+        let convert = |layer: Layer| {
+            let from = layer.layer_path.as_deref().filter(|_| layer.is_to_convert(codec));
+            let Some(from) = from else { return Ok(layer) };
+            let from = LayerFile::open(from, store)?;
+            let failed = |source| Error::io("write blob", directory, source);
+            let mut file = scratch::file(directory)?;
+            let (digest, size) =
+                layer.convert(from, codec, control, |bytes| file.write_all(bytes).map_err(failed))?;
+            let place = directory.join(digest.hex());
+            scratch::keep(file, &place)?;
+            let text = place
+                .to_str()
+                .ok_or_else(|| Error::invalid(place.display().to_string(), "it is not UTF-8"))?;
+            let (layer_path, media_type) = (Some(text.to_owned()), codec.media_type().to_owned());
+            Ok(Layer { digest, size, layer_path, media_type, ..layer })
+        };
+        let layers = self.layers.into_iter().map(convert).collect::<Result<_>>()?;
+        Ok(ImageSpec { layers, ..self })
+    }
 }
 
-/// Returns the codec of a layer that is kept in a file.
-pub fn kept_codec(layer: &Layer) -> Option<Codec> {
-    layer.layer_path.is_some().then(|| layer.codec())
-}
+impl Layer {
+    /// Returns the codec of a layer that is kept in a file. `None` for other layers.
+    pub fn kept_codec(&self) -> Option<Codec> {
+        self.layer_path.is_some().then(|| self.codec())
+    }
 
-/// Returns whether `layer` is kept in a codec that not every client supports, and `codec` is a different one.
-pub fn is_to_convert(layer: &Layer, codec: Codec) -> bool {
-    kept_codec(layer).is_some_and(|kept| !kept.is_universal() && discriminant(&kept) != discriminant(&codec))
-}
+    /// Returns whether the layer is kept in a codec that not every client supports, and `codec` is a different one.
+    pub fn is_to_convert(&self, codec: Codec) -> bool {
+        self.kept_codec()
+            .is_some_and(|kept| !kept.is_universal() && discriminant(&kept) != discriminant(&codec))
+    }
 
-/// Compresses a layer's file with `codec`, in frames like the packer's. Fails if the content does not match the layer's
-/// diff_id. Returns the digest and size of the bytes passed to `write`.
-///
-/// # Errors
-///
-/// The file cannot be read or decompressed, it has other content, or `write` fails.
-pub fn convert(
-    file: impl Into<Arc<LayerFile>>,
-    layer: &Layer,
-    codec: Codec,
-    control: &Control<'_>,
-    mut write: impl FnMut(&[u8]) -> Result<()>,
-) -> Result<(Digest, u64)> {
-    let file = file.into();
-    let path = file.path().to_owned();
-    let mut stream = tar_stream(file, control)?;
-    let compressor = Compressor::new(codec);
-    let (mut plain, mut blob, mut size) = (Sha256::new(), Sha256::new(), 0);
-    let (mut frame, mut compressed) = (Vec::new(), Vec::new());
-    loop {
-        frame.clear();
-        let read = stream.by_ref().take(FRAME_BYTES as u64).read_to_end(&mut frame);
-        control.check()?;
-        read.map_err(|source| Error::io("decompress the layer", &path, source))?;
-        if frame.is_empty() {
-            break;
+    /// Compresses the layer's file with `codec`, in frames like the packer's. Fails if the content does not match the layer's
+    /// diff_id. Returns the digest and size of the bytes passed to `write`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read or decompressed, it has other content, or `write` fails.
+    pub fn convert(
+        &self,
+        file: impl Into<Arc<LayerFile>>,
+        codec: Codec,
+        control: &Control<'_>,
+        mut write: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<(Digest, u64)> {
+        let file = file.into();
+        let path = file.path().to_owned();
+        let mut stream = tar_stream(file, control)?;
+        let compressor = Compressor::new(codec);
+        let (mut plain, mut blob, mut size) = (Sha256::new(), Sha256::new(), 0);
+        let (mut frame, mut compressed) = (Vec::new(), Vec::new());
+        loop {
+            frame.clear();
+            let read = stream.by_ref().take(FRAME_BYTES as u64).read_to_end(&mut frame);
+            control.check()?;
+            read.map_err(|source| Error::io("decompress the layer", &path, source))?;
+            if frame.is_empty() {
+                break;
+            }
+            plain.update(&frame);
+            compressor.frame(&frame, &mut compressed)?;
+            blob.update(&compressed);
+            size += compressed.len() as u64;
+            write(&compressed)?;
         }
-        plain.update(&frame);
-        compressor.frame(&frame, &mut compressed)?;
-        blob.update(&compressed);
-        size += compressed.len() as u64;
-        write(&compressed)?;
+        let found = DiffId::finish(plain);
+        if found != self.diff_id {
+            let why = format!("its content is {found}, but the image spec records {}", self.diff_id);
+            return Err(Error::invalid(format!("layer file {}", path.display()), why));
+        }
+        Ok((Digest::finish(blob), size))
     }
-    let found = DiffId::finish(plain);
-    if found != layer.diff_id {
-        let why = format!("its content is {found}, but the image spec records {}", layer.diff_id);
-        return Err(Error::invalid(format!("layer file {}", path.display()), why));
-    }
-    Ok((Digest::finish(blob), size))
 }
 
 /// The properties of a layer's blob, found by reading it.
@@ -121,36 +127,38 @@ pub struct Measured {
     pub diff_id: Result<DiffId, String>,
 }
 
-/// Reads a blob to its end, and decompresses it.
-///
-/// # Errors
-///
-/// `input` cannot be read. A blob that cannot be decompressed is not an error.
-pub fn measure(input: &mut dyn Read) -> io::Result<Measured> {
-    let mut first = Vec::with_capacity(Codec::FIRST_BYTES);
-    let mut blob = Hashed { input, hasher: Sha256::new(), size: 0, error: None };
-    blob.by_ref().take(Codec::FIRST_BYTES as u64).read_to_end(&mut first)?;
-    let codec = Codec::of_first_bytes(&first);
-    let mut plain = Sha256::new();
-    let mut chunk = vec![0; 1 << 18];
-    let decompressed = {
-        let mut stream = codec.reader(first.chain(&mut blob));
-        loop {
-            match stream.read(&mut chunk) {
-                Ok(0) => break Ok(()),
-                Ok(read) => plain.update(&chunk[..read]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Err(error.to_string()),
+impl Measured {
+    /// Reads a blob to its end, and decompresses it.
+    ///
+    /// # Errors
+    ///
+    /// `input` cannot be read. A blob that cannot be decompressed is not an error.
+    pub fn of(input: &mut dyn Read) -> io::Result<Self> {
+        let mut first = Vec::with_capacity(Codec::FIRST_BYTES);
+        let mut blob = Hashed { input, hasher: Sha256::new(), size: 0, error: None };
+        blob.by_ref().take(Codec::FIRST_BYTES as u64).read_to_end(&mut first)?;
+        let codec = Codec::of_first_bytes(&first);
+        let mut plain = Sha256::new();
+        let mut chunk = vec![0; 1 << 18];
+        let decompressed = {
+            let mut stream = codec.reader(first.chain(&mut blob));
+            loop {
+                match stream.read(&mut chunk) {
+                    Ok(0) => break Ok(()),
+                    Ok(read) => plain.update(&chunk[..read]),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => break Err(error.to_string()),
+                }
             }
+        };
+        if let Some(error) = blob.error.take() {
+            return Err(error);
         }
-    };
-    if let Some(error) = blob.error.take() {
-        return Err(error);
+        // After an error, and after the end of a compressed stream.
+        while blob.read(&mut chunk)? > 0 {}
+        let (digest, size) = (Digest::finish(blob.hasher), blob.size);
+        Ok(Self { digest, size, codec, diff_id: decompressed.map(|()| DiffId::finish(plain)) })
     }
-    // After an error, and after the end of a compressed stream.
-    while blob.read(&mut chunk)? > 0 {}
-    let (digest, size) = (Digest::finish(blob.hasher), blob.size);
-    Ok(Measured { digest, size, codec, diff_id: decompressed.map(|()| DiffId::finish(plain)) })
 }
 
 /// A blob that is hashed while it is read. It keeps its error: a decoder does not tell it from an error in the data.
@@ -229,15 +237,15 @@ mod tests {
             let blob = std::fs::read(file(&plain, codec).path()).unwrap();
             let expected =
                 Measured { digest: Digest::of(&blob), size: blob.len() as u64, codec, diff_id: Ok(diff_id) };
-            assert_eq!(measure(&mut &blob[..]).unwrap(), expected, "{codec}");
+            assert_eq!(Measured::of(&mut &blob[..]).unwrap(), expected, "{codec}");
             let mut damaged = blob.clone();
             damaged[blob.len() / 2] ^= 1;
-            let measured = measure(&mut &damaged[..]).unwrap();
+            let measured = Measured::of(&mut &damaged[..]).unwrap();
             assert_eq!((measured.digest, measured.size), (Digest::of(&damaged), expected.size), "{codec}");
             assert_ne!(measured.diff_id, Ok(diff_id), "{codec}");
         }
         let mut cut = io::Cursor::new(b"\x28\xb5\x2f\xfd").chain(Failing);
-        assert_eq!(measure(&mut cut).unwrap_err().to_string(), "the connection was closed");
+        assert_eq!(Measured::of(&mut cut).unwrap_err().to_string(), "the connection was closed");
     }
 
     struct Failing;

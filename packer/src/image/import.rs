@@ -26,35 +26,61 @@ const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
 /// Maximum depth of nested indexes.
 const MAX_INDEX_DEPTH: usize = 4;
 
-/// Reads a directory written by skopeo's `dir:` transport: `manifest.json`, and each blob in a file named after its digest's
-/// digits. Also reads an OCI layout. `wanted` selects an entry from an index of several platforms.
-pub fn from_dir(dir: &Path, wanted: Option<&Platform>) -> Result<ImageSpec> {
-    let (manifest, layout) = (dir.join("manifest.json"), dir.join("index.json"));
-    if !manifest.exists() && layout.exists() {
-        is_layout(dir)?;
-        return import(&layout, wanted, |digest| Ok(dir.join("blobs/sha256").join(digest.hex())));
+impl ImageSpec {
+    /// Reads a directory written by skopeo's `dir:` transport: `manifest.json`, and each blob in a file named after its digest's
+    /// digits. Also reads an OCI layout. `wanted` selects an entry from an index of several platforms.
+    pub fn from_dir(dir: &Path, wanted: Option<&Platform>) -> Result<Self> {
+        let (manifest, layout) = (dir.join("manifest.json"), dir.join("index.json"));
+        if !manifest.exists() && layout.exists() {
+            is_layout(dir)?;
+            return import(&layout, wanted, |digest| Ok(dir.join("blobs/sha256").join(digest.hex())));
+        }
+        import(&manifest, wanted, |digest| {
+            // Skopeo's name for the manifests of an index.
+            let manifest = dir.join(format!("{}.manifest.json", digest.hex()));
+            Ok(if manifest.exists() { manifest } else { dir.join(digest.hex()) })
+        })
     }
-    import(&manifest, wanted, |digest| {
-        // Skopeo's name for the manifests of an index.
-        let manifest = dir.join(format!("{}.manifest.json", digest.hex()));
-        Ok(if manifest.exists() { manifest } else { dir.join(digest.hex()) })
-    })
-}
 
-/// Reads a manifest. `blobs` maps the digits of each blob's digest to its file. `wanted` selects an entry from an index of
-/// several platforms; the entry's manifest is also one of these blobs.
-pub fn from_manifest(
-    manifest: &Path,
-    blobs: &HashMap<String, PathBuf>,
-    wanted: Option<&Platform>,
-) -> Result<ImageSpec> {
-    import(manifest, wanted, |digest| {
-        let missing = || {
-            let why = format!("the map of blobs has no file for {digest}");
-            Error::invalid(manifest.display().to_string(), why)
-        };
-        blobs.get(&digest.hex()).cloned().ok_or_else(missing)
-    })
+    /// Reads a manifest. `blobs` maps the digits of each blob's digest to its file. `wanted` selects an entry from an index of
+    /// several platforms; the entry's manifest is also one of these blobs.
+    pub fn from_manifest(
+        manifest: &Path,
+        blobs: &HashMap<String, PathBuf>,
+        wanted: Option<&Platform>,
+    ) -> Result<Self> {
+        import(manifest, wanted, |digest| {
+            let missing = || {
+                let why = format!("the map of blobs has no file for {digest}");
+                Error::invalid(manifest.display().to_string(), why)
+            };
+            blobs.get(&digest.hex()).cloned().ok_or_else(missing)
+        })
+    }
+
+    /// Checks that a text is the manifest of one image, and not an index or a document of another kind. The name is used in messages.
+    pub fn check_manifest((name, text): (&Path, &str)) -> Result<()> {
+        match check(&document::read(text, &name.display().to_string())?, name)? {
+            Kind::Manifest => Ok(()),
+            Kind::Index => Err(Error::invalid(
+                name.display().to_string(),
+                "it is an index, not the manifest of one image",
+            )),
+        }
+    }
+
+    /// Reads an image that is not in files, such as one in a registry, from its manifest and its config. The layers of the spec have neither
+    /// paths nor files. The names of the documents are used in messages.
+    pub fn from_documents(manifest: (&Path, &str), config: (&Path, &str)) -> Result<Self> {
+        Self::check_manifest(manifest)?;
+        let document: Manifest = document::read(manifest.1, &manifest.0.display().to_string())?;
+        check_digest(config.0, Some(&document.config.digest), Digest::of(config.1.as_bytes()))?;
+        let annotations = document.annotations.clone();
+        let value: Value = document::read(config.1, &config.0.display().to_string())?;
+        let created = value.get("created").and_then(Value::as_str).map(str::to_owned);
+        let spec = spec(manifest.0, document, (config.0, value), None, |_, _| Ok(None))?;
+        Ok(Self { annotations, created, ..spec })
+    }
 }
 
 #[derive(Deserialize)]
@@ -104,29 +130,6 @@ struct Config {
 struct RootFs {
     #[serde(default, deserialize_with = "null_is_default")]
     diff_ids: Vec<DiffId>,
-}
-
-/// Checks that a text is the manifest of one image, and not an index or a document of another kind. The name is used in messages.
-pub fn check_manifest((name, text): (&Path, &str)) -> Result<()> {
-    match check(&document::read(text, &name.display().to_string())?, name)? {
-        Kind::Manifest => Ok(()),
-        Kind::Index => {
-            Err(Error::invalid(name.display().to_string(), "it is an index, not the manifest of one image"))
-        }
-    }
-}
-
-/// Reads an image that is not in files, such as one in a registry, from its manifest and its config. The layers of the spec have neither
-/// paths nor files. The names of the documents are used in messages.
-pub fn from_documents(manifest: (&Path, &str), config: (&Path, &str)) -> Result<ImageSpec> {
-    check_manifest(manifest)?;
-    let document: Manifest = document::read(manifest.1, &manifest.0.display().to_string())?;
-    check_digest(config.0, Some(&document.config.digest), Digest::of(config.1.as_bytes()))?;
-    let annotations = document.annotations.clone();
-    let value: Value = document::read(config.1, &config.0.display().to_string())?;
-    let created = value.get("created").and_then(Value::as_str).map(str::to_owned);
-    let spec = spec(manifest.0, document, (config.0, value), None, |_, _| Ok(None))?;
-    Ok(ImageSpec { annotations, created, ..spec })
 }
 
 fn import(

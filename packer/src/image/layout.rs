@@ -16,11 +16,9 @@ use nixply_oci::{Descriptor, Digest, Manifest, Platform};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
-use super::blob;
 use super::index::{self, Index};
 use super::index_spec::IndexSpec;
 use super::layer_file::LayerFile;
-use super::oci;
 use super::spec::{ImageSpec, Layer};
 use crate::compress::Codec;
 use crate::control::Control;
@@ -53,7 +51,7 @@ pub struct WrittenIndex {
 
 /// Writes `spec` to the layout directory `dir` under `tag`. If the layout exists, adds the image to it, and replaces its
 /// entry for the tag. Refuses any other directory that is not empty. Without `codec`, each layer uses the codec from the
-/// spec. Layers of base images keep their compression unless [`blob::is_to_convert`] returns true. Callers set `codec` for a
+/// spec. Layers of base images keep their compression unless [`Layer::is_to_convert`] returns true. Callers set `codec` for a
 /// client that supports no other codec.
 pub fn write(
     spec: &ImageSpec,
@@ -127,7 +125,7 @@ fn in_layout<T>(dir: &Path, fill: impl Fn(&Path) -> Result<T>) -> Result<T> {
 /// spec records. For programs that look at an image but read none of its files.
 pub fn write_description(spec: &ImageSpec, dir: &Path, tag: &str, control: &Control<'_>) -> Result<Written> {
     check_tag(tag)?;
-    end(spec, dir, &begin(dir)?, tag, oci::manifest_of(spec).layers, control)
+    end(spec, dir, &begin(dir)?, tag, spec.manifest().layers, control)
 }
 
 /// As [`write_description`], for an image index.
@@ -138,7 +136,7 @@ pub fn write_index_description(
     control: &Control<'_>,
 ) -> Result<WrittenIndex> {
     check_tag(tag)?;
-    let recorded = |image: &ImageSpec, _: &Path| Ok(oci::manifest_of(image).layers);
+    let recorded = |image: &ImageSpec, _: &Path| Ok(image.manifest().layers);
     put_index(spec, dir, tag, control, recorded)
 }
 
@@ -160,7 +158,7 @@ fn put_index(
         images.push(written);
         manifests.push(manifest);
     }
-    let bytes = go_json::compact(&oci::index(spec, &manifests));
+    let bytes = go_json::compact(&spec.index(&manifests));
     let index = put_blob(&blobs, &bytes)?;
     add_entry(dir, &blobs, tag, Descriptor::of(nixply_oci::INDEX, &bytes), None, control)?;
     Ok(WrittenIndex { index, images })
@@ -198,8 +196,8 @@ fn end(
 
 /// Adds the config and the manifest.
 fn put_image(spec: &ImageSpec, blobs: &Path, layers: Vec<Descriptor>) -> Result<(Written, Manifest)> {
-    let config = put_blob(blobs, &oci::config(spec))?;
-    let made = oci::manifest(spec, layers.clone());
+    let config = put_blob(blobs, &spec.config_blob())?;
+    let made = spec.manifest_with(layers.clone());
     let manifest = put_blob(blobs, &go_json::compact(&made))?;
     Ok((Written { manifest, config, layers }, made))
 }
@@ -242,7 +240,7 @@ fn write_layers(
     for (at, layer) in spec.layers.iter().enumerate() {
         if let Some(path) = &layer.layer_path {
             let file = LayerFile::open(path, store)?;
-            descriptors[at] = Some(match codec.filter(|codec| blob::is_to_convert(layer, *codec)) {
+            descriptors[at] = Some(match codec.filter(|codec| layer.is_to_convert(*codec)) {
                 Some(codec) => convert_blob(file, layer, blobs, codec, control)?,
                 None => {
                     let size = copy_blob(file, layer, blobs, control)?;
@@ -382,7 +380,7 @@ fn convert_blob(
     let mut output = scratch::file(blobs)?;
     let failed = |source| Error::io("write blob", blobs, source);
     let (digest, size) =
-        blob::convert(from, layer, codec, control, |bytes| output.write_all(bytes).map_err(failed))?;
+        layer.convert(from, codec, control, |bytes| output.write_all(bytes).map_err(failed))?;
     scratch::keep(output, &blobs.join(digest.hex()))?;
     Ok(Descriptor::new(codec.media_type(), digest, size))
 }

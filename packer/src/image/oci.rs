@@ -15,40 +15,62 @@ use super::spec::{ImageSpec, Layer};
 use crate::cache::LayerKey;
 use crate::compress::Codec;
 
-/// Returns the config blob of `spec`.
-pub fn config(spec: &ImageSpec) -> Vec<u8> {
-    #[derive(Serialize)]
-    struct Config<'s> {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        created: &'s Option<String>,
-        architecture: &'s str,
-        os: &'s str,
-        #[serde(skip_serializing_if = "str::is_empty")]
-        variant: &'s str,
-        config: &'s ImageConfig,
-        rootfs: RootFs,
-        // Some tools warn about an image without history (nix2container#57).
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        history: Vec<&'s History>,
+impl ImageSpec {
+    /// Returns the config blob of the image.
+    pub fn config_blob(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Config<'s> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            created: &'s Option<String>,
+            architecture: &'s str,
+            os: &'s str,
+            #[serde(skip_serializing_if = "str::is_empty")]
+            variant: &'s str,
+            config: &'s ImageConfig,
+            rootfs: RootFs,
+            // Some tools warn about an image without history (nix2container#57).
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            history: Vec<&'s History>,
+        }
+        #[derive(Serialize)]
+        struct RootFs {
+            r#type: &'static str,
+            diff_ids: Vec<DiffId>,
+        }
+        let Platform { os, architecture, variant } = self.platform();
+        go_json::compact(&Config {
+            created: &self.created,
+            architecture: &architecture,
+            os: &os,
+            variant: &variant,
+            config: &self.config,
+            rootfs: RootFs {
+                r#type: "layers",
+                diff_ids: self.layers.iter().map(|layer| layer.diff_id).collect(),
+            },
+            history: self.layers.iter().flat_map(Layer::history).collect(),
+        })
     }
-    #[derive(Serialize)]
-    struct RootFs {
-        r#type: &'static str,
-        diff_ids: Vec<DiffId>,
+
+    /// Returns the manifest of the image with these layer blobs.
+    pub fn manifest_with(&self, layers: Vec<Descriptor>) -> Manifest {
+        Manifest {
+            schema_version: 2,
+            media_type: MANIFEST.into(),
+            config: Descriptor::of(CONFIG, &self.config_blob()),
+            layers,
+            annotations: self.annotations.clone(),
+        }
     }
-    let Platform { os, architecture, variant } = spec.platform();
-    go_json::compact(&Config {
-        created: &spec.created,
-        architecture: &architecture,
-        os: &os,
-        variant: &variant,
-        config: &spec.config,
-        rootfs: RootFs {
-            r#type: "layers",
-            diff_ids: spec.layers.iter().map(|layer| layer.diff_id).collect(),
-        },
-        history: spec.layers.iter().flat_map(Layer::history).collect(),
-    })
+
+    /// Returns the manifest of the image with the digests and sizes that the spec records.
+    pub fn manifest(&self) -> Manifest {
+        let layers = self.layers.iter().map(|layer| {
+            let codec = layer.compression.unwrap_or_default();
+            layer.descriptor(codec, (layer.digest, layer.size))
+        });
+        self.manifest_with(layers.collect())
+    }
 }
 
 impl Layer {
@@ -74,51 +96,34 @@ impl Layer {
     }
 }
 
-/// Returns the manifest of `spec` with these layer blobs.
-pub fn manifest(spec: &ImageSpec, layers: Vec<Descriptor>) -> Manifest {
-    Manifest {
-        schema_version: 2,
-        media_type: MANIFEST.into(),
-        config: Descriptor::of(CONFIG, &config(spec)),
-        layers,
-        annotations: spec.annotations.clone(),
-    }
-}
-
-/// Returns the manifest of `spec` with the digests and sizes that it records.
-pub fn manifest_of(spec: &ImageSpec) -> Manifest {
-    let layers = spec.layers.iter().map(|layer| {
-        let codec = layer.compression.unwrap_or_default();
-        layer.descriptor(codec, (layer.digest, layer.size))
-    });
-    manifest(spec, layers.collect())
-}
-
-/// Returns the index of `spec` with these manifests of its images, in the same order. Names an image once if another one has the
-/// same bytes, as twins do in one codec.
-pub fn index(spec: &IndexSpec, manifests: &[Manifest]) -> ImageIndex {
-    let mut digests = HashSet::new();
-    let named = spec.images.iter().zip(manifests).map(|(image, manifest)| {
-        let mut descriptor = Descriptor::of(MANIFEST, &go_json::compact(manifest));
-        descriptor.annotations.clone_from(&image.annotations);
-        descriptor.platform = Some(image.spec.platform());
-        (descriptor, manifest)
-    });
-    let named: Vec<_> = named.filter(|(descriptor, _)| digests.insert(descriptor.digest)).collect();
-    let platform = |descriptor: &Descriptor| descriptor.platform.clone().map(Platform::normalized);
-    let manifests = named.iter().map(|(descriptor, manifest)| {
-        let has_twin = named.iter().filter(|(other, _)| platform(other) == platform(descriptor)).count() > 1;
-        let mut descriptor = descriptor.clone();
-        if has_twin && manifest.layers.iter().any(|layer| layer.media_type.ends_with("+zstd")) {
-            descriptor.annotations.insert(ZSTD_TWIN.into(), "true".into());
+impl IndexSpec {
+    /// Returns the OCI index with these manifests of its images, in the same order. Names an image once if another one has the
+    /// same bytes, as twins do in one codec.
+    pub fn index(&self, manifests: &[Manifest]) -> ImageIndex {
+        let mut digests = HashSet::new();
+        let named = self.images.iter().zip(manifests).map(|(image, manifest)| {
+            let mut descriptor = Descriptor::of(MANIFEST, &go_json::compact(manifest));
+            descriptor.annotations.clone_from(&image.annotations);
+            descriptor.platform = Some(image.spec.platform());
+            (descriptor, manifest)
+        });
+        let named: Vec<_> = named.filter(|(descriptor, _)| digests.insert(descriptor.digest)).collect();
+        let platform = |descriptor: &Descriptor| descriptor.platform.clone().map(Platform::normalized);
+        let manifests = named.iter().map(|(descriptor, manifest)| {
+            let has_twin =
+                named.iter().filter(|(other, _)| platform(other) == platform(descriptor)).count() > 1;
+            let mut descriptor = descriptor.clone();
+            if has_twin && manifest.layers.iter().any(|layer| layer.media_type.ends_with("+zstd")) {
+                descriptor.annotations.insert(ZSTD_TWIN.into(), "true".into());
+            }
+            descriptor
+        });
+        ImageIndex {
+            schema_version: 2,
+            media_type: INDEX.into(),
+            manifests: manifests.collect(),
+            annotations: self.annotations.clone(),
         }
-        descriptor
-    });
-    ImageIndex {
-        schema_version: 2,
-        media_type: INDEX.into(),
-        manifests: manifests.collect(),
-        annotations: spec.annotations.clone(),
     }
 }
 
@@ -154,7 +159,7 @@ mod tests {
             annotations: BTreeMap::new(),
         };
         assert_eq!(
-            String::from_utf8(config(&spec)).unwrap(),
+            String::from_utf8(spec.config_blob()).unwrap(),
             format!(
                 r#"{{"architecture":"","os":"linux","config":{{}},"rootfs":{{"type":"layers","diff_ids":["{digest}"]}},"history":[{{"created_by":"nix2container"}}]}}"#
             )

@@ -66,6 +66,17 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// Reads `layers.json`. `name` is used in messages.
+    pub fn read_all(json: &str, name: &str) -> Result<Vec<Layer>> {
+        let layers: Option<Vec<Layer>> = document::read(json, name)?;
+        Ok(layers.unwrap_or_default())
+    }
+
+    /// Writes `layers.json`. Without layers, writes an empty list, while nix2container writes null (its #209).
+    pub fn write_all(layers: &[Layer]) -> Vec<u8> {
+        go_json::indented(&layers)
+    }
+
     /// Returns the codec of the blob in a registry, by its media type.
     pub fn codec(&self) -> Codec {
         let name = self.media_type.rsplit(['+', '.']).next();
@@ -184,17 +195,6 @@ pub(super) fn check_version(version: u32, name: &str) -> Result<()> {
     }
 }
 
-/// Reads `layers.json`. `name` is used in messages.
-pub fn read_layers(json: &str, name: &str) -> Result<Vec<Layer>> {
-    let layers: Option<Vec<Layer>> = document::read(json, name)?;
-    Ok(layers.unwrap_or_default())
-}
-
-/// Writes `layers.json`. Without layers, writes an empty list, while nix2container writes null (its #209).
-pub fn write_layers(layers: &[Layer]) -> Vec<u8> {
-    go_json::indented(&layers)
-}
-
 impl ImageSpec {
     /// Reads `image.json`. `name` is used in messages.
     pub fn read(json: &str, name: &str) -> Result<Self> {
@@ -311,7 +311,7 @@ mod tests {
             let json = format!(
                 r#"[{{"digest":"{digest}","diff_ids":"{digest}","mediatype":"m","layer-path":"/f","History":{{"created_by":"{name}"}},"history-after":[{{"created_by":"after {name}","empty_layer":true}}]}}]"#
             );
-            read_layers(&json, "layers.json").unwrap().remove(0)
+            Layer::read_all(&json, "layers.json").unwrap().remove(0)
         };
         let mut spec = ImageSpec::read(r#"{"version":1,"layers":[]}"#, "i").unwrap();
         spec.push(layer("a"));
@@ -325,12 +325,12 @@ mod tests {
     /// Layer files and images written by other tools.
     #[test]
     fn null_and_missing_fields_are_read() {
-        assert!(read_layers("null", "layers.json").unwrap().is_empty());
+        assert!(Layer::read_all("null", "layers.json").unwrap().is_empty());
         let digest = format!("sha256:{}", "0".repeat(64));
         let json = format!(
             r#"[{{"digest":"{digest}","size":0,"diff_ids":"{digest}","mediatype":"m","layer-path":"/f","History":{{}}}}]"#
         );
-        let layers = read_layers(&json, "layers.json").unwrap();
+        let layers = Layer::read_all(&json, "layers.json").unwrap();
         assert_eq!(layers[0].layer_path.as_deref(), Some("/f"));
         assert_eq!(go_json::compact(&layers), json.as_bytes());
         let image = ImageSpec::read(

@@ -20,7 +20,7 @@ use super::inputs::{checked, checked_path, read_lock};
 use crate::cache::LayerKey;
 use crate::compress::Codec;
 use crate::error::{Error, Result};
-use crate::image::spec::{self, Layer};
+use crate::image::spec::Layer;
 use crate::layer::PackedLayer;
 
 /// Name of the file with the layers, in a directory of packed layers.
@@ -417,5 +417,5 @@ pub(super) fn read_prebuilt(directory: &str, place: &str, store: &Store) -> Resu
     let file = store.real_path(&directory).join(LAYERS_FILE);
     let failed = |source| Error::unreadable(format!("{place} (layers)"), &file, source);
     let json = open::store_text(&store.real_dir, &file).map_err(failed)?;
-    spec::read_layers(&json, &file.display().to_string())
+    Layer::read_all(&json, &file.display().to_string())
 }

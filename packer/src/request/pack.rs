@@ -18,7 +18,7 @@ use super::layer::{Below, LAYERS_FILE, LayerContext, LayerPlan, LayerRequest, re
 use super::schema::{Argument, without_nulls};
 use crate::compress::Codec;
 use crate::error::{Error, Result};
-use crate::image::spec::{self, Layer};
+use crate::image::spec::Layer;
 use crate::layer::PackedLayer;
 use crate::layer_path::LayerPath;
 use crate::pack::{BlobSink, BlobWriter, Packer, Packing};
@@ -184,7 +184,7 @@ impl LayersRequest {
         let kept = (!self.reproducible).then_some(directory);
         let layers = packing.pack_directories_into(plans, self.compression, closure, &directories, kept)?;
         let file = directory.join(LAYERS_FILE);
-        let json = spec::write_layers(&layers);
+        let json = Layer::write_all(&layers);
         fs::write(&file, &json).map_err(|source| Error::io("write file", &file, source))?;
         Ok((json, warnings))
     }

@@ -11,7 +11,6 @@ use super::groups::check_grouping;
 use super::image::ImageRequest;
 use super::inputs::{checked, read_lock};
 use super::layer::{Below, LayerContext, LayerPlan, LayerRequest, PlannedLayer};
-use super::schema;
 use crate::error::{Error, Result};
 use crate::image::description;
 use crate::image::spec::{ImageSpec, Layer};
@@ -66,8 +65,7 @@ impl ImageRequest {
     /// Returns the store paths whose closure the caller must provide.
     pub fn roots(&self) -> Vec<String> {
         let request = serde_json::to_value(self).expect("a request consists of JSON values");
-        let texts =
-            schema::root_texts(&request, Self::argument()).into_iter().map(|text| text.text.to_owned());
+        let texts = Self::argument().root_texts(&request).into_iter().map(|text| text.text.to_owned());
         texts.chain(self.config_roots.iter().flatten().cloned()).collect()
     }
 

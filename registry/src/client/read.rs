@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use nixply_oci::{Digest, Manifest, Platform};
 use nixply_packer::ImageSpec;
-use nixply_packer::image::blob::{Measured, measure};
-use nixply_packer::image::import;
+use nixply_packer::image::Measured;
 use tokio::runtime::Runtime;
 
 use super::blob::Blob;
@@ -135,7 +134,7 @@ impl Reader {
         }
         // One byte more shows that the blob is too long; an endless one would be read forever.
         let mut blob = blob.take(size.saturating_add(1));
-        measure(&mut blob).map(Some).map_err(|source| match source.downcast::<Error>() {
+        Measured::of(&mut blob).map(Some).map_err(|source| match source.downcast::<Error>() {
             Ok(error) => error,
             Err(source) => super::blob::failed(self, digest, source),
         })
@@ -173,12 +172,13 @@ impl Reader {
             String::from_utf8(bytes.to_vec()).map_err(not_text)
         };
         let manifest = text(&document.bytes, &name)?;
-        import::check_manifest((&name, &manifest))?;
+        ImageSpec::check_manifest((&name, &manifest))?;
         let fields: Manifest = nixply_documents::document::read(&manifest, &name.display().to_string())
             .map_err(nixply_packer::Error::from)?;
         let config = self.small(fields.config.digest)?;
         let config_name = PathBuf::from(self.reference(&Version::Digest(fields.config.digest)));
-        let spec = import::from_documents((&name, &manifest), (&config_name, &text(&config, &config_name)?))?;
+        let spec =
+            ImageSpec::from_documents((&name, &manifest), (&config_name, &text(&config, &config_name)?))?;
         Ok(RemoteImage { indexes, manifest: document, fields, config, platform: spec.platform(), spec })
     }
 

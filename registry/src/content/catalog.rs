@@ -7,7 +7,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use hyper::body::Bytes;
 use nixply_documents::go_json;
 use nixply_oci::{Descriptor, DiffId, Digest, INDEX, MANIFEST, Manifest, Platform};
-use nixply_packer::image::oci;
 use nixply_packer::{Codec, FrameIndex, ImageSpec, Layer};
 use serde::Serialize;
 use tokio::sync::OnceCell;
@@ -191,7 +190,7 @@ impl Catalog {
         let (all, mut index): (Arc<[Layer]>, _) = (layers().cloned().collect(), 0);
         let mut images = Vec::new();
         for spec in content.images() {
-            let config = Bytes::from(oci::config(spec));
+            let config = Bytes::from(spec.config_blob());
             self.add(Digest::of(&config), Blob::Bytes(config));
             let mut layers = Vec::new();
             for _ in &spec.layers {
@@ -343,7 +342,7 @@ impl Catalog {
                 blob.layer().descriptor(blob.codec, known)
             }
         });
-        oci::manifest(spec, layers.collect())
+        spec.manifest_with(layers.collect())
     }
 }
 
@@ -356,7 +355,7 @@ fn documents(content: &Content, manifests: &[Manifest]) -> Documents {
             Documents { top, children: Vec::new() }
         }
         Content::Index(spec) => {
-            let index = oci::index(spec, manifests);
+            let index = spec.index(manifests);
             let mut made: HashMap<Digest, Document> =
                 documents.map(|document| (document.digest, document)).collect();
             let children = index.manifests.iter().map(|named| {

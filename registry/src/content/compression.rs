@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use nixply_packer::image::blob;
 use nixply_packer::{Codec, Layer};
 
 use super::client_support::ClientSupport;
@@ -56,7 +55,7 @@ impl Compression {
     /// Returns the codec that a base image's layer is converted to for a client. None if the client gets the
     /// file.
     pub(crate) fn conversion(self, layer: &Layer, client: ClientSupport) -> Option<Codec> {
-        let is_unsupported = blob::kept_codec(layer).is_some_and(|kept| !client.has(kept));
+        let is_unsupported = layer.kept_codec().is_some_and(|kept| !client.has(kept));
         (self == Self::Auto && is_unsupported).then(|| default("gzip"))
     }
 }

@@ -4,7 +4,6 @@
 use std::sync::{Arc, OnceLock};
 
 use nixply_oci::Digest;
-use nixply_packer::image::blob;
 use nixply_packer::{Codec, Control, Error as PackerError, Layer};
 
 use super::file_blob::FileBlob;
@@ -78,7 +77,7 @@ impl ConvertedBlob {
             Ok(())
         };
         let control = Control::new(&queue.failures.stop, &());
-        let (digest, size) = blob::convert(file, &self.layer, self.codec, &control, write)?;
+        let (digest, size) = self.layer.convert(file, self.codec, &control, write)?;
         bytes.finish();
         Ok(Made { digest, size, bytes: Arc::new(bytes) })
     }

@@ -12,7 +12,6 @@ use std::fs;
 
 use nixply_documents::go_json;
 use nixply_oci::Digest;
-use nixply_packer::image::oci;
 use nixply_packer::{Codec, Control, Packer, Packing};
 use serde_json::json;
 
@@ -29,7 +28,7 @@ fn layers_with_recorded_digests_are_packed_only_when_read() {
         let spec = fixture.spec(codec);
         let server = fixture.serve(&spec, served);
         let manifest = get(&server, MANIFEST);
-        let expected = go_json::compact(&oci::manifest_of(&spec));
+        let expected = go_json::compact(&spec.manifest());
         assert_eq!((manifest.status, &manifest.body), (200, &expected), "{codec}");
         assert_eq!(manifest.header("content-type"), Some(nixply_oci::MANIFEST));
         let digest = Digest::of(&expected).to_string();
@@ -40,8 +39,8 @@ fn layers_with_recorded_digests_are_packed_only_when_read() {
         assert_eq!((head.status, head.body.len()), (200, 0));
         assert_eq!(head.header("content-length"), Some(&expected.len().to_string()[..]));
 
-        let config = get(&server, &blob(Digest::of(&oci::config(&spec))));
-        assert_eq!(config.body, oci::config(&spec));
+        let config = get(&server, &blob(Digest::of(&spec.config_blob())));
+        assert_eq!(config.body, spec.config_blob());
         for layer in &spec.layers {
             let head = ask(&server, "HEAD", &blob(layer.digest), "");
             assert_eq!((head.status, head.body.len()), (200, 0), "{codec}");
@@ -144,9 +143,9 @@ fn ranges_follow_rfc_9110() {
     assert_eq!((unchanged.status, unchanged.body.len()), (304, 0));
     let head = ask(&server, "HEAD", &blob(digest), "Range: bytes=0-1\r\n");
     assert_eq!((head.status, head.header("content-length")), (200, Some(&size.to_string()[..])));
-    let config = Digest::of(&oci::config(&spec));
+    let config = Digest::of(&spec.config_blob());
     let part = ask(&server, "GET", &blob(config), "Range: bytes=1-4\r\n");
-    assert_eq!((part.status, &part.body[..]), (206, &oci::config(&spec)[1..5]));
+    assert_eq!((part.status, &part.body[..]), (206, &spec.config_blob()[1..5]));
     assert_eq!(server.counts().packings, 1);
 }
 

@@ -23,7 +23,7 @@ const LARGER_CYCLES: [(&str, &str); 1] =
     [("nixply-ffi", "cxx: the bridge names the functions that it exports, and they name the bridge's types")];
 
 /// Maximum number of public names of a crate in `packer/`: see [`Sources::public_names`].
-const MAX_PUBLIC_NAMES: usize = 80;
+const MAX_PUBLIC_NAMES: usize = 60;
 
 /// Maximum number of lines of a file that states no reason for more.
 const MAX_LINES: usize = 500;

@@ -8,7 +8,7 @@ use anyhow::{Context, Error, Result};
 use nixply_documents::{document, wording};
 use nixply_files::open;
 use nixply_oci::{Descriptor, Digest};
-use nixply_packer::image::blob::{Measured, measure};
+use nixply_packer::image::Measured;
 use nixply_reports::validate::{Source, Validation, Validator};
 use serde_json::Value;
 
@@ -70,7 +70,7 @@ impl Source for Layout {
 
     fn layer(&self, layer: &Descriptor) -> Result<Option<Measured>> {
         let Some((path, mut file)) = self.open(layer.digest)? else { return Ok(None) };
-        measure(&mut file).map(Some).with_context(|| unreadable(&path))
+        Measured::of(&mut file).map(Some).with_context(|| unreadable(&path))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use nixply_oci::{Descriptor, Digest};
-use nixply_packer::image::blob::Measured;
+use nixply_packer::image::Measured;
 use nixply_registry::client::{Reader, Reference, Version};
 use nixply_reports::validate::{Source, Validation, Validator};
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use nixply_packer::image::blob::measure;
+use nixply_packer::image::Measured;
 use serde_json::json;
 
 use super::*;
@@ -23,7 +23,7 @@ impl Source for Blobs {
     }
 
     fn layer(&self, layer: &Descriptor) -> std::io::Result<Option<Measured>> {
-        self.0.get(&layer.digest).map(|bytes| measure(&mut &bytes[..])).transpose()
+        self.0.get(&layer.digest).map(|bytes| Measured::of(&mut &bytes[..])).transpose()
     }
 }
 

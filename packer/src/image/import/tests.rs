@@ -30,7 +30,7 @@ fn config_of(dir: &Path) -> String {
 #[test]
 fn a_docker_layer_becomes_an_oci_layer() {
     let dir = directory("application/vnd.docker.image.rootfs.diff.tar.gzip", json!([DIFF_ID]));
-    let spec = from_dir(dir.path(), None).unwrap();
+    let spec = ImageSpec::from_dir(dir.path(), None).unwrap();
     let expected = json!({
         "version": 1, "image-config": {"Env": ["A=1"]}, "arch": "amd64", "created": null,
         "layers": [{
@@ -46,13 +46,13 @@ fn a_docker_layer_becomes_an_oci_layer() {
         (config.clone(), dir.path().join(config)),
         (LAYER.to_owned(), PathBuf::from("/nix/store/blob")),
     ]);
-    let spec = from_manifest(&dir.path().join("manifest.json"), &elsewhere, None).unwrap();
+    let spec = ImageSpec::from_manifest(&dir.path().join("manifest.json"), &elsewhere, None).unwrap();
     assert_eq!(spec.layers[0].layer_path.as_deref(), Some("/nix/store/blob"));
 }
 
 #[test]
 fn unsupported_images_are_reported() {
-    let error = |dir: &tempfile::TempDir| from_dir(dir.path(), None).unwrap_err().chain();
+    let error = |dir: &tempfile::TempDir| ImageSpec::from_dir(dir.path(), None).unwrap_err().chain();
     let xz = directory("application/vnd.oci.image.layer.v1.tar+xz", json!([DIFF_ID]));
     assert!(error(&xz).contains("unsupported media type: \"application/vnd.oci.image.layer.v1.tar+xz\""));
     let short = directory("application/vnd.oci.image.layer.v1.tar", json!([]));
@@ -63,7 +63,7 @@ fn unsupported_images_are_reported() {
     assert!(error(&gone).contains("cannot read the image's config: ") && error(&gone).contains(&config));
     let manifest = short.path().join("manifest.json");
     let config = config_of(short.path());
-    let error = from_manifest(&manifest, &HashMap::new(), None).unwrap_err().to_string();
+    let error = ImageSpec::from_manifest(&manifest, &HashMap::new(), None).unwrap_err().to_string();
     assert!(error.contains(&format!("no file for sha256:{config}")), "{error}");
 }
 
@@ -81,7 +81,7 @@ fn blobs_with_wrong_content_are_refused() {
         let file = dir.path().join(digest.trim_start_matches("sha256:"));
         let old = fs::read(&file).unwrap_or_default();
         fs::write(&file, bytes).unwrap();
-        let error = from_dir(dir.path(), None).map(drop).map_err(|error| error.chain());
+        let error = ImageSpec::from_dir(dir.path(), None).map(drop).map_err(|error| error.chain());
         if !old.is_empty() {
             fs::write(&file, old).unwrap();
         }
@@ -131,7 +131,7 @@ const LAYER_TYPE: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
 
 #[test]
 fn docker_layers_become_oci_layers_and_unsupported_types_are_reported() {
-    let read = |media_type: &str| from_dir(directory(media_type, json!([DIFF_ID])).path(), None);
+    let read = |media_type: &str| ImageSpec::from_dir(directory(media_type, json!([DIFF_ID])).path(), None);
     for codec in Codec::all() {
         let suffix = if codec == Codec::None { String::new() } else { format!(".{}", codec.name()) };
         let docker = format!("application/vnd.docker.image.rootfs.diff.tar{suffix}");
@@ -161,7 +161,7 @@ fn history_of_the_base_image_stays_with_its_layers() {
     let imported = |layers, history: Value| {
         let manifest = image(dir.path(), layers, json!({"history": history}));
         fs::write(dir.path().join("manifest.json"), manifest.to_string()).unwrap();
-        let config = crate::image::oci::config(&from_dir(dir.path(), None).unwrap());
+        let config = ImageSpec::from_dir(dir.path(), None).unwrap().config_blob();
         serde_json::from_slice::<Value>(&config).unwrap()["history"].clone()
     };
     let entry =
@@ -186,7 +186,7 @@ fn null_lists_are_read_as_empty_lists() {
     let config = json!({"rootfs": {"diff_ids": null}, "history": null, "config": {"Env": null}, "os": null, "variant": null});
     let manifest = json!({"config": {"size": 1, "digest": put(dir.path(), &config)}, "layers": null, "annotations": null});
     fs::write(dir.path().join("manifest.json"), manifest.to_string()).unwrap();
-    let spec = from_dir(dir.path(), None).unwrap();
+    let spec = ImageSpec::from_dir(dir.path(), None).unwrap();
     assert!(spec.layers.is_empty() && spec.arch.is_empty());
 }
 
@@ -196,7 +196,7 @@ fn spec_records_the_base_images_platform() {
     let read = |more: Value| {
         let manifest = image(dir.path(), 1, more);
         fs::write(dir.path().join("manifest.json"), manifest.to_string()).unwrap();
-        serde_json::from_slice::<Value>(&from_dir(dir.path(), None).unwrap().write()).unwrap()
+        serde_json::from_slice::<Value>(&ImageSpec::from_dir(dir.path(), None).unwrap().write()).unwrap()
     };
     let spec = read(json!({"os": "windows", "architecture": "amd64", "os.version": "10.0"}));
     assert_eq!((&spec["arch"], &spec["os"], spec.get("variant")), (&json!("amd64"), &json!("windows"), None));
@@ -226,9 +226,9 @@ fn a_platform_is_chosen_from_an_index_or_all_are_listed() {
         let index = json!({"schemaVersion": 2, "manifests": entries});
         fs::write(dir.path().join("manifest.json"), index.to_string()).unwrap();
     };
-    let read = |platform: &str| from_dir(dir.path(), Some(&platform.parse().unwrap()));
+    let read = |platform: &str| ImageSpec::from_dir(dir.path(), Some(&platform.parse().unwrap()));
     index(&entries);
-    let error = from_dir(dir.path(), None).unwrap_err().chain();
+    let error = ImageSpec::from_dir(dir.path(), None).unwrap_err().chain();
     assert!(
         error.contains(
             "several platforms, not the manifest of one image; it has linux/amd64, linux/arm/v6, linux/arm/v7"
@@ -248,7 +248,7 @@ fn a_platform_is_chosen_from_an_index_or_all_are_listed() {
     // The index of an image and its attestation.
     entries.drain(1..3);
     index(&entries);
-    assert_eq!(from_dir(dir.path(), None).unwrap().arch, "amd64");
+    assert_eq!(ImageSpec::from_dir(dir.path(), None).unwrap().arch, "amd64");
 
     // The same index in a layout.
     let blobs = dir.path().join("blobs/sha256");
@@ -268,7 +268,7 @@ fn documents_that_are_not_images_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let error = |document: Value| {
         fs::write(dir.path().join("manifest.json"), document.to_string()).unwrap();
-        from_dir(dir.path(), None).unwrap_err().chain()
+        ImageSpec::from_dir(dir.path(), None).unwrap_err().chain()
     };
     assert!(error(json!({"schemaVersion": 1, "fsLayers": []})).contains("Docker's schema 1"));
     assert!(

@@ -2,7 +2,6 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::image::oci;
 
 /// An image with one layer, whose content is `content`.
 fn image(arch: &str, codec: &str, content: &str) -> IndexedImage {
@@ -70,7 +69,7 @@ fn an_index_has_the_bytes_of_go_and_marks_the_zstd_twin() {
     images[1].annotations.insert("org.example".into(), "<7>".into());
     let spec =
         IndexSpec::new(images, [("k".to_owned(), "v".to_owned())].into(), |at| at.to_string()).unwrap();
-    let manifests: Vec<_> = spec.images.iter().map(|image| oci::manifest_of(&image.spec)).collect();
+    let manifests: Vec<_> = spec.images.iter().map(|image| image.spec.manifest()).collect();
     let descriptors: Vec<_> = manifests
         .iter()
         .map(|manifest| nixply_oci::Descriptor::of("", &go_json::compact(manifest)))
@@ -94,15 +93,15 @@ fn an_index_has_the_bytes_of_go_and_marks_the_zstd_twin() {
             r#""annotations":{"org.example":"\u003c7\u003e"},"platform":{"architecture":"arm","os":"linux","variant":"v7"}"#
         ),
     );
-    let bytes = go_json::compact(&oci::index(&spec, &manifests));
+    let bytes = go_json::compact(&spec.index(&manifests));
     assert_eq!(String::from_utf8(bytes).unwrap(), expected);
 }
 
 #[test]
 fn twins_with_the_same_bytes_are_named_once() {
     let spec = index(vec![image("amd64", "zstd", "a"), image("amd64", "gzip", "a")]).unwrap();
-    let manifest = oci::manifest_of(&spec.images[1].spec);
-    let made = oci::index(&spec, &[manifest.clone(), manifest]);
+    let manifest = spec.images[1].spec.manifest();
+    let made = spec.index(&[manifest.clone(), manifest]);
     assert_eq!((made.manifests.len(), made.manifests[0].annotations.len()), (1, 0));
 }
 

@@ -205,16 +205,14 @@ fn nix(value: &Value) -> String {
     }
 }
 
-/// Returns the arguments for `:doc builtins.nixplyImage`, as Markdown.
-pub fn builtin() -> String {
-    let layers =
-        ImageRequest::argument().key("layers").and_then(Argument::element).expect("layers is a list");
-    format!("{}  Elements of `layers`:\n\n{}", list(ImageRequest::argument()), list(layers))
-}
-
-/// Returns the arguments for `:doc builtins.nixplyIndex`, as Markdown.
-pub fn index_builtin() -> String {
-    list(IndexRequest::argument())
+impl Argument {
+    /// Returns the arguments of a request for `:doc` of its builtin, as Markdown.
+    pub fn builtin_docs(self) -> String {
+        match self.key("layers").and_then(Argument::element) {
+            Some(layers) => format!("{}  Elements of `layers`:\n\n{}", list(self), list(layers)),
+            None => list(self),
+        }
+    }
 }
 
 /// Returns a list of an object's keys, as Markdown.

@@ -175,11 +175,13 @@ pub struct Text<'r> {
     pub text: &'r str,
 }
 
-/// Returns all texts of a request that are store paths whose closures the image contains, except those within the config.
-pub fn root_texts(request: &Value, argument: Argument) -> Vec<Text<'_>> {
-    let mut texts = Vec::new();
-    collect(request, argument, String::new(), &mut texts);
-    texts
+impl Argument {
+    /// Returns all texts of a request that are store paths whose closures the image contains, except those within the config.
+    pub fn root_texts(self, request: &Value) -> Vec<Text<'_>> {
+        let mut texts = Vec::new();
+        collect(request, self, String::new(), &mut texts);
+        texts
+    }
 }
 
 fn collect<'r>(value: &'r Value, argument: Argument, place: String, texts: &mut Vec<Text<'r>>) {

@@ -71,7 +71,8 @@ fn arguments_that_name_store_paths_are_known_by_their_kind() {
         "layers": [{"deps": ["/d", "/e"], "ignore": "/i", "lock": {"file": "/l", "image": "/no"}}],
         "nixDatabase": {"path": "/n"}, "groups": [{"depsOf": "/g"}],
     });
-    let texts: Vec<String> = root_texts(&request, ImageRequest::argument())
+    let texts: Vec<String> = ImageRequest::argument()
+        .root_texts(&request)
         .into_iter()
         .map(|text| format!("{} {}", text.place, text.text))
         .collect();

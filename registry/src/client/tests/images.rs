@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nixply_oci::{Digest, Manifest};
-use nixply_packer::image::{IndexSpec, IndexedImage, oci};
+use nixply_packer::image::{IndexSpec, IndexedImage};
 use nixply_packer::{Control, ImageRequest, ImageSpec, Packer, Packing};
 use nixply_planning::{Closure, Store};
 use reqwest::redirect::Policy;
@@ -158,8 +158,8 @@ impl Content {
             IndexedImage { spec, annotations: BTreeMap::new() }
         });
         let spec = IndexSpec::new(indexed.collect(), BTreeMap::new(), |at| at.to_string()).unwrap();
-        let manifests: Vec<_> = spec.images.iter().map(|image| oci::manifest_of(&image.spec)).collect();
-        let digest = Digest::of(&nixply_documents::go_json::compact(&oci::index(&spec, &manifests)));
+        let manifests: Vec<_> = spec.images.iter().map(|image| image.spec.manifest()).collect();
+        let digest = Digest::of(&nixply_documents::go_json::compact(&spec.index(&manifests)));
         let blobs = blobs(&spec.images.iter().map(|image| &image.spec).collect::<Vec<_>>());
         let children = spec.images.len();
         Self { image: Image::of_index("image", "t", spec).unwrap(), digest, blobs, children }
@@ -169,7 +169,7 @@ impl Content {
 /// Returns the number of different blobs of images.
 fn blobs(specs: &[&ImageSpec]) -> usize {
     let layers = specs.iter().flat_map(|spec| spec.layers.iter().map(|layer| layer.digest));
-    let configs = specs.iter().map(|spec| Digest::of(&oci::config(spec)));
+    let configs = specs.iter().map(|spec| Digest::of(&spec.config_blob()));
     layers.chain(configs).collect::<BTreeSet<_>>().len()
 }
 
@@ -180,7 +180,7 @@ pub(super) fn at(fake: &Fake, reference: &str) -> Result<Reference> {
 
 /// Returns the digest of an image's manifest.
 pub(super) fn digest(spec: &ImageSpec) -> Digest {
-    Digest::of(&nixply_documents::go_json::compact(&oci::manifest_of(spec)))
+    Digest::of(&nixply_documents::go_json::compact(&spec.manifest()))
 }
 
 /// Asserts that a tag is whole and has this image.

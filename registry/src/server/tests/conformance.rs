@@ -2,7 +2,6 @@
 //! `OCI_API_PUSH=false`). Each assertion names the case.
 
 use nixply_oci::Digest;
-use nixply_packer::image::oci;
 
 use super::fixture::{Answer, Fixture, MANIFEST, OCI, ask, blob, get};
 use crate::server::Server;
@@ -30,7 +29,7 @@ fn read_only_cases_of_the_conformance_suite_pass() {
 
     // Pull, blobs.
     both(&server, "request to nonexistent blob should result in 404", &blob(Digest::of(b"none")), 404);
-    let config = oci::config(&spec);
+    let config = spec.config_blob();
     let digests = spec.layers.iter().map(|layer| layer.digest).chain([Digest::of(&config)]);
     for digest in digests {
         let found = both(&server, "request for existing blob should yield 200", &blob(digest), 200);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use nixply_documents::go_json;
 use nixply_oci::{Digest, INDEX, ImageIndex, Manifest, Platform, Processor, ZSTD_TWIN};
-use nixply_packer::image::{IndexSpec, IndexedImage, oci};
+use nixply_packer::image::{IndexSpec, IndexedImage};
 
 use super::fixture::{Answer, Fixture, MANIFEST, OCI, ask, blob, get};
 use crate::content::Image;
@@ -44,8 +44,8 @@ fn an_index_names_the_manifests_of_its_images() {
     let spec = spec(&fixture, ["gzip:1", "gzip:1", "zstd:1"]);
     let server = serve(&fixture, &spec, "auto");
     let answer = ask(&server, "GET", MANIFEST, ACCEPT);
-    let manifests: Vec<_> = spec.images.iter().map(|image| oci::manifest_of(&image.spec)).collect();
-    assert_eq!(answer.body, go_json::compact(&oci::index(&spec, &manifests)));
+    let manifests: Vec<_> = spec.images.iter().map(|image| image.spec.manifest()).collect();
+    assert_eq!(answer.body, go_json::compact(&spec.index(&manifests)));
     let digest = Digest::of(&answer.body);
     assert_eq!(answer.header("docker-content-digest"), Some(&digest.to_string()[..]));
     assert_eq!(by_digest(&server, digest).body, answer.body);
@@ -86,7 +86,7 @@ fn clients_without_indexes_get_the_image_for_this_machine() {
         Platform { os: "linux".into(), architecture: processor.arch.clone(), variant: processor.variant };
     let image = &spec.image_for(&own).unwrap().spec;
     assert_eq!(answer.header("content-type"), Some(nixply_oci::MANIFEST));
-    assert_eq!(answer.body, go_json::compact(&oci::manifest_of(image)));
+    assert_eq!(answer.body, go_json::compact(&image.manifest()));
     // Without an image for this machine, the server refuses.
     let others = spec.images.into_iter().filter(|image| image.spec.arch != processor.arch).collect();
     let others = IndexSpec::new(others, BTreeMap::new(), |at| at.to_string()).unwrap();

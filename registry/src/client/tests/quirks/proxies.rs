@@ -65,7 +65,7 @@ fn a_place_that_leaves_encryption_is_refused() {
 fn blobs_in_storage_on_another_host_are_sent_and_read_without_credentials() {
     let images = Images::new();
     let spec = images.large();
-    let config = nixply_packer::image::oci::config(&spec);
+    let config = spec.config_blob();
     let body = String::from_utf8(config).unwrap();
     let storage = Fake::with(move |got, _| {
         let is_read = got.line.starts_with("GET");
@@ -85,7 +85,7 @@ fn blobs_in_storage_on_another_host_are_sent_and_read_without_credentials() {
         }
     });
     images.push(&user(), &fake, &spec, &["app:t"]).unwrap();
-    let manifest = nixply_documents::go_json::compact(&nixply_packer::image::oci::manifest_of(&spec));
+    let manifest = nixply_documents::go_json::compact(&spec.manifest());
     fake.change(|registry| {
         let stored = registry.repository("app");
         let digest = nixply_oci::Digest::of(&manifest);
