@@ -118,12 +118,10 @@ impl Delivery<'_> {
         if self.dry_run {
             return Ok(done);
         }
-        // The manifests of an index before the index, so that nobody reads a tag whose images are incomplete.
-        if done.unchanged.is_empty() {
-            let children = documents.children.iter().map(|(child, _)| child);
-            for child in children.filter(|child| !there.manifests.contains(&child.digest)) {
-                self.write(&Version::Digest(child.digest), child, &[], &blobs, &mut done).await?;
-            }
+        // The manifests of an index first: nobody should read an index whose images are incomplete. Those that the repository has are
+        // written too, as it checks the blobs of a manifest only when it receives it.
+        for (child, _) in &documents.children {
+            self.write(&Version::Digest(child.digest), child, &[], &blobs, &mut done).await?;
         }
         for (tag, _) in changed {
             self.write(&Version::Tag(tag), document, &documents.children, &blobs, &mut done).await?;
@@ -159,7 +157,6 @@ impl Delivery<'_> {
         let reads = children.map(async |version| manifests::read(self.session, &version, None).await);
         for child in try_join_all(reads).await? {
             if let Current::Other(child) = child {
-                there.manifests.insert(child.digest);
                 there.add(&child.bytes, source, keys);
             }
         }
@@ -267,8 +264,6 @@ enum Before {
 #[derive(Debug, Default)]
 struct There {
     blobs: BTreeSet<Digest>,
-    /// The manifests of an old index.
-    manifests: BTreeSet<Digest>,
     /// Whether the tag has an image.
     has_image: bool,
 }

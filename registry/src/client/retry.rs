@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 /// Maximum number of tries of a request.
 const TRIES: u32 = 8;
 
+/// Maximum number of tries of a request that saves others, but that some registries do not know.
+const OPTIONAL_TRIES: u32 = 3;
+
 /// Maximum number of tries while the registry has not answered any request: it may not exist.
 const FIRST_TRIES: u32 = 3;
 
@@ -31,6 +34,8 @@ pub(super) struct Retry {
     limits: Arc<Limits>,
     tries: u32,
     most: u32,
+    /// Whether the caller can do without the request.
+    is_optional: bool,
     delay: Duration,
     /// Whether an answer with status 401 has led to a new authorization.
     pub(super) renewed: bool,
@@ -38,12 +43,13 @@ pub(super) struct Retry {
 
 impl Retry {
     pub(super) fn new(limits: &Arc<Limits>) -> Self {
-        Self { limits: limits.clone(), tries: 1, most: TRIES, delay: limits.first_delay, renewed: false }
+        let delay = limits.first_delay;
+        Self { limits: limits.clone(), tries: 1, most: TRIES, is_optional: false, delay, renewed: false }
     }
 
-    /// Allows at most this number of tries.
-    pub(super) fn at_most(self, tries: u32) -> Self {
-        Self { most: tries, ..self }
+    /// Allows few tries and one renewal, for a request that the caller can do without.
+    pub(super) fn optional(self) -> Self {
+        Self { most: OPTIONAL_TRIES, is_optional: true, ..self }
     }
 
     /// Number of tries so far.
@@ -51,10 +57,10 @@ impl Retry {
         self.tries
     }
 
-    /// Counts a try. Returns whether there should be another one.
-    pub(super) fn count(&mut self) -> bool {
+    /// Counts a try for another renewal of the authorization. Returns whether there should be one.
+    pub(super) fn may_renew_again(&mut self) -> bool {
         self.tries += 1;
-        self.tries <= self.most
+        !self.is_optional && self.tries <= self.most
     }
 
     /// Waits until the next try, or returns the error if there should be none. `exists` is whether the registry has answered any

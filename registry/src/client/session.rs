@@ -174,7 +174,7 @@ impl Session {
             Failure::Unauthorized(response, used) => {
                 // A token that other requests have used up, or that has ended, says nothing about the user's rights.
                 let may_renew =
-                    !retry.renewed || self.authorization.was_accepted(used).await && retry.count();
+                    !retry.renewed || self.authorization.was_accepted(used).await && retry.may_renew_again();
                 if !may_renew {
                     return Err(self.authorization.refused());
                 }

@@ -26,9 +26,6 @@ pub(super) const SMALL: u64 = 64 << 10;
 /// The largest chunk is this number of times the smallest. nginx's default limit is 1 MiB.
 const CHUNK_RANGE: u64 = 64;
 
-/// Maximum number of tries of a request that saves others, but that some registries do not know.
-const OPTIONAL_TRIES: u32 = 3;
-
 /// Header with the minimum size of a chunk (distribution-spec, "Pushing a blob in chunks").
 const MIN_CHUNK: &str = "oci-chunk-min-length";
 
@@ -159,7 +156,7 @@ impl Upload<'_> {
         let call = Call::new(Action::Start, Method::POST, url, what);
         let is_optional = single || source.is_some();
         let retry = self.session.retry();
-        let retry = if is_optional { retry.at_most(OPTIONAL_TRIES) } else { retry };
+        let retry = if is_optional { retry.optional() } else { retry };
         let sent = self.session.send_within(retry, &call, async |request| match single {
             true => self.with_bytes(check, request, 0..size, None).await,
             false => Ok(request.header(CONTENT_LENGTH, 0)),
