@@ -189,6 +189,28 @@ impl SegmentSource for Blobs {
 }
 
 #[test]
+fn a_cached_blob_is_read_from_any_offset_into_a_used_buffer() {
+    let world = World::new();
+    let cache = world.cache("cache");
+    let spec = world.build(&cache, "zstd:1", 1, Vec::new());
+    let (blobs, _) = world.blobs(&cache, &spec);
+    let (packer, layer) = (Packer::new(1).with_cache(Some(cache)), &spec.layers[0]);
+    let paths = packer.layer_paths(layer, &world.store()).unwrap();
+    let cached = packer.cached_blob(&paths, layer.compression.unwrap()).unwrap().unwrap();
+    let whole = &blobs[&layer.digest];
+    let size = whole.len();
+    let mut buffer = vec![7; size + 1000];
+    for at in [0, 1, 100, size / 3, size / 2, size - 2000, size - 20, size - 1] {
+        for least in [1, 5000, size] {
+            let read = cached.read(at as u64, least, &mut buffer).unwrap();
+            assert!(read >= least.min(size - at), "{at}, {least}: {read}");
+            assert_eq!(buffer[..read], whole[at..at + read], "{at}, {least}");
+        }
+    }
+    assert_eq!((cached.read(size as u64, 1, &mut buffer), buffer.len()), (Some(0), size + 1000));
+}
+
+#[test]
 fn another_plan_takes_all_frames_and_has_the_same_digests() {
     for codec in Codec::all().filter(|codec| *codec != Codec::None).map(|codec| codec.to_string()) {
         let world = World::new();

@@ -30,5 +30,5 @@ pub use self::gc::{Compared, Others};
 pub(crate) use self::layers::CachedLayer;
 pub use self::layers::LayerKey;
 pub(crate) use self::origin::Origin;
-pub(crate) use self::segments::{SegmentKey, SegmentReader, SegmentWriter, Stored};
+pub(crate) use self::segments::{SegmentKey, SegmentReader, SegmentWriter, Stored, grow};
 pub(crate) use self::states::{Chain, State};

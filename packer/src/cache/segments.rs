@@ -116,27 +116,30 @@ impl SegmentReader {
     /// Reads the next frame into `compressed`, replacing its content, and checks the frame.
     pub(crate) fn next(&mut self, compressed: &mut Vec<u8>) -> Stored {
         let Some(frame) = self.frames.get(self.next).copied() else { return Stored::End };
-        compressed.clear();
-        match self.append(compressed) {
-            Some(()) => Stored::Frame(frame.plain),
+        match self.put(compressed, 0) {
+            Some(length) => {
+                compressed.truncate(length);
+                Stored::Frame(frame.plain)
+            }
             None => Stored::Damaged(self.next),
         }
     }
 
-    /// Appends the next frame, which must exist, to `bytes` and checks it. Returns none if it is damaged or cannot be read.
-    fn append(&mut self, bytes: &mut Vec<u8>) -> Option<()> {
+    /// Puts the next frame, which must exist, into `bytes` at `from`, and checks it. Returns the position of its end, after which `bytes`
+    /// may have others. Returns none if the frame is damaged or cannot be read.
+    fn put(&mut self, bytes: &mut Vec<u8>, from: usize) -> Option<usize> {
         let frame = self.frames[self.next];
-        let from = bytes.len();
-        bytes.resize(from + frame.compressed, 0);
-        let read = self.file.read_exact_at(&mut bytes[from..], self.offset);
-        if read.is_err() || blake3::hash(&bytes[from..]) != frame.check {
+        let end = from + frame.compressed;
+        grow(bytes, end);
+        let read = self.file.read_exact_at(&mut bytes[from..end], self.offset);
+        if read.is_err() || blake3::hash(&bytes[from..end]) != frame.check {
             // Removes the segment, so that no other process reads the damaged frame.
             let _ = self.own_path.as_ref().map(fs::remove_file);
             return None;
         }
         self.next += 1;
         self.offset += frame.compressed as u64;
-        Some(())
+        Some(end)
     }
 
     /// Returns each frame's number of plain bytes, number of compressed bytes, and hash of the compressed bytes.
@@ -162,25 +165,40 @@ impl SegmentReader {
         self.file.read_exact_at(&mut bytes[from..], skipped).ok()
     }
 
-    /// Appends compressed bytes from offset `skipped` on to `bytes`: at least `least` of them unless the segment ends
-    /// before, and at most one frame more. Returns none if a frame is damaged or cannot be read.
-    pub(crate) fn read(&mut self, skipped: u64, least: usize, bytes: &mut Vec<u8>) -> Option<()> {
-        let enough = bytes.len() + least;
+    /// Puts compressed bytes from offset `skipped` on into `bytes` at `from`: at least `least` of them unless the segment ends before, and at
+    /// most one frame more. Returns the position of their end, after which `bytes` may have others. Returns none if a frame is damaged or
+    /// cannot be read.
+    pub(crate) fn read(
+        &mut self,
+        skipped: u64,
+        least: usize,
+        bytes: &mut Vec<u8>,
+        from: usize,
+    ) -> Option<usize> {
+        let mut end = from;
         while let Some(frame) = self.frames.get(self.next) {
-            let (start, end) = (self.offset, self.offset + frame.compressed as u64);
-            if end <= skipped {
-                (self.next, self.offset) = (self.next + 1, end);
+            let (start, next) = (self.offset, self.offset + frame.compressed as u64);
+            if next <= skipped {
+                (self.next, self.offset) = (self.next + 1, next);
                 continue;
             }
-            if bytes.len() >= enough {
+            if end >= from + least {
                 break;
             }
-            let from = bytes.len();
-            self.append(bytes)?;
+            let begin = end;
+            end = self.put(bytes, begin)?;
             let unwanted = usize::try_from(skipped.saturating_sub(start)).ok()?;
-            bytes.drain(from..from + unwanted);
+            bytes.copy_within(begin + unwanted..end, begin);
+            end -= unwanted;
         }
-        Some(())
+        Some(end)
+    }
+}
+
+/// Makes a buffer at least this long. Never makes it shorter: making it longer again would clear its memory again.
+pub(crate) fn grow(buffer: &mut Vec<u8>, length: usize) {
+    if buffer.len() < length {
+        buffer.resize(length, 0);
     }
 }
 

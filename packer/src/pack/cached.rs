@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::frame_index::FramePlace;
 use super::pieces::{Piece, Pieces};
-use crate::cache::{Cache, SegmentKey};
+use crate::cache::{Cache, SegmentKey, grow};
 use crate::compress::{Codec, Compressor, FRAME_BYTES};
 use crate::control::Control;
 use crate::error::Result;
@@ -81,30 +81,39 @@ impl CachedBlob {
         })
     }
 
-    /// Returns bytes from offset `at` on: at least `least` of them unless the blob ends before, and at most one frame more.
-    /// Returns none if they are no longer available, because a segment was evicted or is damaged.
-    pub fn read(&self, mut at: u64, least: usize) -> Option<Vec<u8>> {
-        let mut bytes = Vec::new();
+    /// Puts bytes from offset `at` on into the beginning of `bytes`: at least `least` of them unless the blob ends before, and at most one
+    /// frame more. Returns their number, or none if they are no longer available, because a segment was evicted or is damaged. `bytes` only
+    /// grows, and may have others after them: several reads into one buffer clear its memory once.
+    pub fn read(&self, mut at: u64, least: usize, bytes: &mut Vec<u8>) -> Option<usize> {
+        let mut filled = 0;
         let mut number = self.parts.partition_point(|(start, _)| *start <= at).checked_sub(1)?;
-        while let Some((start, part)) = self.parts.get(number).filter(|_| bytes.len() < least) {
+        while let Some((start, part)) = self.parts.get(number).filter(|_| filled < least) {
             let skipped = at - start;
-            let before = bytes.len();
-            match part {
-                Part::Bytes(part) => bytes.extend_from_slice(part.get(usize::try_from(skipped).ok()?..)?),
-                Part::Segment(key) => self.cache.segment(key)?.read(skipped, least - before, &mut bytes)?,
-            }
-            at += (bytes.len() - before) as u64;
+            let before = filled;
+            filled = match part {
+                Part::Bytes(part) => {
+                    let part = part.get(usize::try_from(skipped).ok()?..)?;
+                    let end = before + part.len();
+                    grow(bytes, end);
+                    bytes[before..end].copy_from_slice(part);
+                    end
+                }
+                Part::Segment(key) => {
+                    self.cache.segment(key)?.read(skipped, least - before, bytes, before)?
+                }
+            };
+            at += (filled - before) as u64;
             let end = self.parts.get(number + 1).map_or(self.size, |(start, _)| *start);
             // Another process may have replaced the segment. If its size changed, it is not a segment of this blob.
             if at > end {
                 return None;
             }
             number += usize::from(at == end);
-            if before == bytes.len() && at != end {
+            if before == filled && at != end {
                 return None;
             }
         }
-        Some(bytes)
+        Some(filled)
     }
 
     /// Returns at least one and at most `most` bytes from offset `at` on, without checking them. For callers that know the
@@ -133,18 +142,23 @@ impl CachedBlob {
     }
 }
 
-/// Makes the bytes of a part that does not belong to a store path.
+/// Makes the bytes of a part that does not belong to a store path. It is short, so its plain bytes need no buffer for a whole frame.
 fn made(pieces: &Pieces<'_>, at: usize, compressor: &Compressor) -> Result<Vec<u8>> {
     let stop = AtomicBool::new(false);
     let control = Control::new(&stop, &());
     let mut stream = pieces.stream(at, Reading { control: &control, check: None })?;
-    let (mut plain, mut compressed, mut bytes) = (vec![0; FRAME_BYTES], Vec::new(), Vec::new());
+    let (mut plain, mut buffer) = (Vec::new(), [0; 8 << 10]);
     loop {
-        let (length, fill) = stream.fill(&mut plain, true)?;
+        let (length, fill) = stream.fill(&mut buffer, true)?;
         if fill == Fill::End {
-            return Ok(bytes);
+            break;
         }
-        compressor.frame(&plain[..length], &mut compressed)?;
+        plain.extend_from_slice(&buffer[..length]);
+    }
+    let (mut compressed, mut bytes) = (Vec::new(), Vec::new());
+    for frame in plain.chunks(FRAME_BYTES) {
+        compressor.frame(frame, &mut compressed)?;
         bytes.extend_from_slice(&compressed);
     }
+    Ok(bytes)
 }

@@ -24,6 +24,8 @@ const MAX_READS: usize = 8;
 pub(crate) struct Frames {
     reads: Semaphore,
     kept: Mutex<VecDeque<Kept>>,
+    /// Buffers of transfers that have ended. The memory of a new buffer would be cleared before it is used.
+    spare: Mutex<Vec<Vec<u8>>>,
 }
 
 /// Bytes of a blob from `at`: one frame or several small ones.
@@ -36,7 +38,7 @@ struct Kept {
 
 impl Frames {
     pub(crate) fn new() -> Self {
-        Self { reads: Semaphore::new(MAX_READS), kept: Mutex::default() }
+        Self { reads: Semaphore::new(MAX_READS), kept: Mutex::default(), spare: Mutex::default() }
     }
 
     /// Returns between one and `most` bytes of a blob from `at`. None if the cache has lost them.
@@ -57,11 +59,23 @@ impl Frames {
         }
         let (frames, cached) = (self.clone(), cached.clone());
         let read = move || {
-            let bytes = cached.read(at, PIECE)?;
+            let mut bytes = Vec::new();
+            let read = cached.read(at, PIECE, &mut bytes)?;
+            bytes.truncate(read);
             frames.keep(Kept { blob, at, bytes });
             frames.kept(blob, at, most)
         };
         tokio::task::spawn_blocking(read).await.map_err(io::Error::other)
+    }
+
+    /// Returns a buffer for the frames of a transfer, with any content.
+    pub(crate) fn spare(&self) -> Vec<u8> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    /// Keeps the buffer of a transfer for the next one.
+    pub(crate) fn keep_spare(&self, buffer: Vec<u8>) {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
     }
 
     fn kept(&self, blob: Digest, at: u64, most: usize) -> Option<Bytes> {

@@ -185,15 +185,12 @@ fn pass(
             Input::File(file) => {
                 buffer.resize(usize::try_from(size - at).map_or(PIECE, |left| left.min(PIECE)), 0);
                 file.read_exact_at(&mut buffer, at)?;
-                &buffer
+                &buffer[..]
             }
-            Input::Cached(cached, _) => {
-                let Some(bytes) = cached.read(at, PIECE).filter(|bytes| !bytes.is_empty()) else {
-                    return Ok(Err(Unproven::Gap));
-                };
-                buffer = bytes;
-                &buffer
-            }
+            Input::Cached(cached, _) => match cached.read(at, PIECE, &mut buffer) {
+                Some(read @ 1..) => &buffer[..read],
+                _ => return Ok(Err(Unproven::Gap)),
+            },
         };
         whole.update(bytes);
         piece.add(bytes);
