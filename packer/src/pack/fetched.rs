@@ -20,7 +20,7 @@ use crate::walk::{Entry, Identity, Kind};
 
 /// A source of segments, such as a registry.
 pub trait SegmentSource: Send + Sync {
-    /// Adds those of the segments to the cache that the source has. Failures only cost time: the packer makes what is missing.
+    /// Adds the segments that the source has to the cache. Failures only cost time: the packer makes what is missing.
     fn fetch(&self, wanted: &[WantedSegment], cache: &Cache);
 }
 

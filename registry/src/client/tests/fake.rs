@@ -144,7 +144,7 @@ impl Fake {
         Self::new(profile, |_, _| Act::Own)
     }
 
-    /// Starts a registry that gives some answers instead of its own.
+    /// Starts a registry whose answers to some requests are given.
     pub(super) fn with(instead: impl Fn(&Got, usize) -> Option<Instead> + Send + Sync + 'static) -> Self {
         Self::of_with(Profile::default(), instead)
     }

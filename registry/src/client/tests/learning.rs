@@ -38,7 +38,7 @@ fn layers_without_recorded_digests_are_not_packed_if_the_old_image_names_them() 
     let changed = push(&fixture, &changed, &fake, "t").unwrap();
     assert_eq!((fates(&changed), changed.packed), ((1, 0, 2), 0));
 
-    // Another repository learns only from an image that it is told about, and the registry mounts the blobs.
+    // A push to another repository knows the layers only after `learn`. The registry mounts the blobs.
     let client = client(Arc::new(()));
     client.learn(&format!("{}/team/app:t", fake.address).parse().unwrap()).unwrap();
     let mut content = fixture.options("auto").content;

@@ -29,7 +29,7 @@ impl TokenService {
         Self::with(user, |_, _| None)
     }
 
-    /// Starts a service that gives some answers instead of its own. The number counts its requests, from 1.
+    /// Starts a service whose answers to some requests are given. The number counts its requests, from 1.
     pub(in crate::client::tests) fn with(
         user: Option<&'static str>,
         instead: impl Fn(&Got, usize) -> Option<Instead> + Send + Sync + 'static,

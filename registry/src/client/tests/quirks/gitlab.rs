@@ -55,7 +55,7 @@ fn a_token_that_would_end_during_a_body_is_renewed_before_it() {
     assert_has(&fake, "other:t", &spec);
 }
 
-/// moby#33558: each part of a long upload may need a token of its own.
+/// moby#33558: each part of a long upload may need a new token.
 #[test]
 fn each_chunk_may_need_a_new_token() {
     let service = TokenService::start(Some(BASIC)).answering("expires_in", 0);

@@ -103,7 +103,7 @@ fn blobs_in_storage_on_another_host_are_sent_and_read_without_credentials() {
     );
 }
 
-/// An attack on the client's network: the storage demands a password for a token service of its own.
+/// An attack on the client's network: the storage demands a password for another token service.
 #[test]
 fn another_host_cannot_ask_for_credentials() {
     let images = Images::new();
