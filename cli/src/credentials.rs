@@ -9,6 +9,7 @@ use std::{env, fs, io};
 
 use data_encoding::BASE64;
 use etcetera::BaseStrategy;
+use nixply_documents::go_json::null_is_default;
 use nixply_documents::wording::quoted;
 use nixply_registry::client::{Credentials, FindCredentials};
 use nixply_registry::{Error, Result};
@@ -32,10 +33,10 @@ pub(crate) struct CredentialFiles {
 /// A file with credentials.
 #[derive(Deserialize, Default)]
 struct AuthFile {
-    #[serde(default)]
-    auths: BTreeMap<String, Auth>,
-    #[serde(default, rename = "credHelpers")]
-    helpers: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    auths: BTreeMap<String, Option<Auth>>,
+    #[serde(default, rename = "credHelpers", deserialize_with = "null_is_default")]
+    helpers: BTreeMap<String, Option<String>>,
     #[serde(default, rename = "credsStore")]
     default_helper: Option<String>,
 }
@@ -89,7 +90,7 @@ impl CredentialFiles {
             failed(format!("{} is not an auth file (line {})", file.display(), error.line()))
         })?;
         let keys = keys(host, repository);
-        if let Some(auth) = keys.iter().find_map(|key| read.auths.get(key)) {
+        if let Some(auth) = entry(&read.auths, &keys) {
             if let Some(token) = auth.identity_token.clone().filter(|token| !token.is_empty()) {
                 return Ok(Some(Credentials::IdentityToken(token)));
             }
@@ -105,7 +106,8 @@ impl CredentialFiles {
                 return Ok(Some(Credentials::Basic { user, password }));
             }
         }
-        let helper = keys.iter().find_map(|key| read.helpers.get(key)).or(read.default_helper.as_ref());
+        let helper = entry(&read.helpers, &keys).or(read.default_helper.as_ref());
+        let helper = helper.filter(|helper| !helper.is_empty());
         helper.map_or(Ok(None), |helper| ask(helper, host))
     }
 }
@@ -133,11 +135,22 @@ fn keys(host: &str, repository: &str) -> Vec<String> {
     let mut keys: Vec<String> =
         full.match_indices('/').map(|(at, _)| full[..at].to_owned()).chain([full.clone()]).collect();
     keys.reverse();
-    keys.push(format!("https://{host}"));
     if host == "docker.io" {
-        keys.extend([DOCKER_HUB.to_owned(), "index.docker.io".to_owned()]);
+        keys.push("index.docker.io".to_owned());
     }
     keys
+}
+
+/// Returns the entry with the first of the keys. Docker also wrote keys as URLs, of which only the host counts.
+fn entry<'e, T>(entries: &'e BTreeMap<String, Option<T>>, keys: &[String]) -> Option<&'e T> {
+    let host_of = |entry: &str| {
+        let rest = entry.strip_prefix("https://").or_else(|| entry.strip_prefix("http://"))?;
+        rest.split('/').next().map(ToOwned::to_owned)
+    };
+    let as_url = |key: &String| {
+        entries.iter().find(|(entry, _)| host_of(entry).as_ref() == Some(key)).map(|(_, value)| value)
+    };
+    keys.iter().find_map(|key| entries.get(key).or_else(|| as_url(key)))?.as_ref()
 }
 
 /// Asks a credential helper.
@@ -215,6 +228,24 @@ mod tests {
             ("o.example", "a", None),
         ] {
             assert_eq!(find(&text, host, repository).unwrap(), expected, "{host}/{repository}");
+        }
+    }
+
+    #[test]
+    fn files_that_docker_and_skopeo_read_are_read() {
+        let auth = BASE64.encode(b"u:p:w");
+        let entry = format!(r#"{{"auth": "{auth}"}}"#);
+        for text in [
+            format!(r#"{{"auths": {{"r.example:5000": {entry}, "other": null}}, "credHelpers": null}}"#),
+            format!(r#"{{"auths": {{"https://r.example:5000": {entry}}}, "credsStore": ""}}"#),
+            format!(r#"{{"auths": {{"https://r.example:5000/v2/": {entry}}}, "credsStore": null}}"#),
+            format!(r#"{{"auths": {{"http://r.example:5000/v1/": {entry}, "https://r.example": {{}}}}}}"#),
+        ] {
+            assert_eq!(find(&text, "r.example:5000", "a").unwrap(), Some(basic("u")), "{text}");
+            assert_eq!(find(&text, "r.example", "a").unwrap(), None, "{text}");
+        }
+        for text in [r#"{"auths": null}"#, r#"{"credsStore": ""}"#, r#"{"auths": {"r.example": null}}"#] {
+            assert_eq!(find(text, "r.example", "a").unwrap(), None, "{text}");
         }
     }
 

@@ -62,13 +62,18 @@ pub(crate) fn of_registry(error: RegistryError) -> Error {
         RegistryError::Refused { code: Some(ref code), .. } if code == "NAME_UNKNOWN" => {
             hinted(error, "create the repository first: this registry does not create it with the first push")
         }
+        RegistryError::Refused { ref status, ref host, .. } if status.starts_with("403") => {
+            let hint =
+                format!("the user may lack the right to this repository; log in with podman login {host}");
+            hinted(error, hint)
+        }
         RegistryError::Scratch { directory, source } => {
             temporary::failed("write packed layers to the directory", &directory, source)
         }
         RegistryError::Write { path, source } => {
             Error::from(source).context(output::unwritten(path.display()))
         }
-        RegistryError::NoPlatform { .. } => hinted(error, "pass --platform OS/ARCH"),
+        RegistryError::NoPlatform { .. } => hinted(error, "pass one of them, as in --platform linux/arm64"),
         error => error.into(),
     }
 }
@@ -78,7 +83,8 @@ pub(crate) fn is_tls(error: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         let text = error.to_string();
-        if text.contains("certificate")
+        // rustls: "invalid peer certificate", "received fatal alert: BadCertificate".
+        if text.contains("ertificate")
             || text.contains("InvalidContentType")
             || text.contains("corrupt message")
         {

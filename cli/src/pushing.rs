@@ -42,7 +42,7 @@ impl Pushing<'_> {
         done: &mut dyn FnMut(Pushed),
     ) -> Result<()> {
         let realise = Realise::new(file.store.clone());
-        realise.check(&file.spec.layers().cloned().collect::<Vec<_>>())?;
+        realise.check(file.spec.layers())?;
         let content = Settings {
             compression: Compression::Recorded(self.codec),
             cache: self.cache.open(),

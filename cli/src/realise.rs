@@ -24,8 +24,8 @@ impl Realise {
     }
 
     /// Fails if the store lacks paths of a layer whose blob has no recorded digest: all of them would be fetched only to find it.
-    pub(crate) fn check(&self, layers: &[Layer]) -> Result<()> {
-        for (at, layer) in layers.iter().enumerate() {
+    pub(crate) fn check<'l>(&self, layers: impl Iterator<Item = &'l Layer>) -> Result<()> {
+        for (at, layer) in layers.enumerate() {
             if layer.compression.is_some() {
                 continue;
             }

@@ -4,7 +4,7 @@ use std::env;
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Error, Result};
 use nixply_documents::wording;
@@ -22,6 +22,12 @@ pub(crate) fn directory_in(parent: &Path, prefix: &str) -> Result<TempDir> {
     let private = Permissions::from_mode(0o700);
     let made = tempfile::Builder::new().prefix(prefix).permissions(private).tempdir_in(parent);
     made.map_err(|error| failed("write temporary files to", parent, error))
+}
+
+/// Returns the directory for packed layers: TMPDIR or /var/tmp. They can take gigabytes, and /tmp may be in memory.
+pub(crate) fn large_files() -> PathBuf {
+    let large = Path::new("/var/tmp");
+    if env::var_os("TMPDIR").is_none() && large.is_dir() { large.into() } else { env::temp_dir() }
 }
 
 /// Returns the error for a directory in which no file can be created: an error of the machine or its environment. `what` is the

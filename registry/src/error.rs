@@ -188,8 +188,8 @@ pub enum Error {
         /// The reason.
         why: String,
     },
-    /// The registry directs an upload to a place that the client does not accept.
-    #[error("{host} directs an upload to {}, which is refused: {why}", quoted(location))]
+    /// The registry directs an upload or a download to a place that the client does not accept.
+    #[error("{host} directs the client to {}, which is refused: {why}", quoted(location))]
     Location {
         /// The place.
         location: String,
@@ -205,6 +205,12 @@ pub enum Error {
         host: String,
         /// The reason. It contains no secret.
         why: String,
+    },
+    /// The tag for an index of frames has something else.
+    #[error("{reference} has an image, which an index of frames must not replace; name another tag")]
+    NoFrames {
+        /// The tag.
+        reference: String,
     },
     /// The registry does not accept the manifest, although it has all blobs.
     #[error("cannot write {reference}: the registry reports missing blobs, although it has all of them")]

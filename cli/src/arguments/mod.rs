@@ -8,6 +8,7 @@ mod platform;
 mod registry;
 mod report;
 mod request;
+mod scratch;
 mod store;
 pub(crate) mod values;
 mod verbosity;
@@ -22,6 +23,7 @@ pub(crate) use self::platform::PlatformArgs;
 pub(crate) use self::registry::{CacheFromArgs, Learned, RegistryArgs, reference};
 pub(crate) use self::report::ReportArgs;
 pub(crate) use self::request::{RequestArgs, closure_of, with_document_name};
+pub(crate) use self::scratch::ScratchArgs;
 pub(crate) use self::store::{StoreArgs, store_dir_of};
 pub(crate) use self::verbosity::Verbosity;
 

@@ -33,9 +33,17 @@ pub(crate) struct RegistryArgs {
     #[arg(long, value_name = "DIR")]
     cert_dir: Option<PathBuf>,
 
-    /// Use plain HTTP for this host, with its port. Loopback addresses without certificates need no flag. Can be repeated
-    #[arg(long = "plain-http", value_name = "HOST[:PORT]")]
+    /// Use plain HTTP for this host; without a port, for all of its ports. Loopback addresses without certificates need no flag. Can be repeated
+    #[arg(long = "plain-http", value_name = "HOST[:PORT]", value_parser = plain_host)]
     plain_http: Vec<String>,
+}
+
+/// Parses a host with an optional port. clap prints the error.
+fn plain_host(text: &str) -> Result<String, String> {
+    match text.is_empty() || text.contains('/') {
+        true => Err("name only the host, perhaps with a port, as in registry.example:5000".into()),
+        false => Ok(text.into()),
+    }
 }
 
 /// Parses a reference. clap prints the error.

@@ -5,14 +5,14 @@ mod lock_file;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use data_encoding::BASE64;
 use nixply_oci::Platform;
 use nixply_registry::client::{Client, Index, Reader, Reference, RemoteImage, Version};
 
 use self::lock_file::{Base, LockFile, PlatformImage};
 use crate::arguments::{RegistryArgs, Verbosity, values};
-use crate::failure::{did_you_mean, misused};
+use crate::failure::{did_you_mean, hinted, misused};
 use crate::output::print;
 use crate::terminal::{Downloading, Page};
 use crate::{diagnosis, documents};
@@ -153,14 +153,25 @@ impl LockArgs {
         for wanted in self.platforms(index.as_ref(), old)? {
             let image = reader.image_of(document.clone(), &wanted).map_err(diagnosis::of_registry)?;
             if index.is_none() && self.platforms.is_empty() {
+                if image.platform.architecture.is_empty() {
+                    let error = anyhow!("the config of {reference} names no architecture");
+                    return Err(hinted(error, "pass --platform OS/ARCH"));
+                }
                 let key = image.platform.to_string();
                 platforms.insert(key, self.platform(&reader, &image, old)?);
                 break;
             }
             if !image.platform.is(&wanted) && !image.platform.architecture.is_empty() {
+                // An image without a platform in the index fits all platforms, until its config is read.
+                if self.platforms.is_empty() && old.is_none() {
+                    continue;
+                }
                 bail!("{reference} is an image for {}, not for {wanted}", image.platform);
             }
             platforms.insert(wanted.to_string(), self.platform(&reader, &image, old)?);
+        }
+        if platforms.is_empty() {
+            bail!("the index {reference} has no image for {}", DEFAULT_PLATFORMS.join(" or "));
         }
         let tag = match &reference.version {
             Version::Tag(tag) => tag.clone(),
@@ -172,7 +183,9 @@ impl LockArgs {
     /// Returns the platforms of an entry.
     fn platforms(&self, index: Option<&Index>, old: Option<&Base>) -> Result<Vec<Platform>> {
         let known = old.map(|old| old.platforms.keys()).into_iter().flatten();
-        let known = known.map(|key| key.parse::<Platform>()).collect::<Result<Vec<_>, _>>()?;
+        let known = known
+            .map(|key| key.parse::<Platform>().with_context(|| format!("the lock file's platform {key:?}")));
+        let known = known.collect::<Result<Vec<_>>>()?;
         if !self.platforms.is_empty() {
             return Ok(self.platforms.clone());
         }

@@ -11,6 +11,7 @@ use crate::arguments::{PlatformArgs, RegistryArgs, Verbosity, reference as parse
 use crate::diagnosis;
 use crate::failure::hinted;
 use crate::output::print;
+use crate::process::stop_flag;
 use crate::terminal::{Downloading, count, human, say};
 
 /// Pull an image from a registry into a directory
@@ -51,7 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let client = args.registry.client(&args.reference)?;
     let Reference { repository, version } = &args.reference;
-    let reader = client.reader(repository).map_err(diagnosis::of_registry)?;
+    let reader = client.reader(repository).map_err(diagnosis::of_registry)?.stopping_at(stop_flag()?);
     let image = reader.image(version, &args.platform.platform()?).map_err(diagnosis::of_registry)?;
     let size: u64 = image.fields.layers.iter().map(|layer| layer.size).sum();
     let progress = Downloading::new(size, args.verbosity.quiet);

@@ -11,7 +11,7 @@ use nixply_registry::content::{Compression, Counts, Image, Settings};
 use nixply_registry::server::{Options, Readers};
 use tempfile::TempDir;
 
-use crate::arguments::{CacheArgs, OutsideStoreArgs, StoreArgs, Verbosity, values};
+use crate::arguments::{CacheArgs, OutsideStoreArgs, ScratchArgs, StoreArgs, Verbosity, values};
 use crate::documents::SpecFile;
 use crate::failure::{Hint, hinted, misused};
 use crate::output::print;
@@ -62,10 +62,8 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "CODEC", default_value_t = Compression::Auto, value_parser = values::compression())]
     compression: Compression,
 
-    /// Directory for packed layers while the server runs; needs space for the compressed images [default: TMPDIR, otherwise
-    /// /var/tmp]
-    #[arg(long, value_name = "DIR")]
-    scratch_dir: Option<PathBuf>,
+    #[command(flatten)]
+    scratch: ScratchArgs,
 
     #[command(flatten)]
     verbosity: Verbosity,
@@ -96,7 +94,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             cache: cache.clone(),
             threads: args.store.jobs,
             check_store: args.store.check_store,
-            scratch: args.scratch_dir(),
+            scratch: args.scratch.directory(),
             report: Arc::new(|error| terminal::error(error.chain())),
             observer: Arc::new(()),
             realise: Arc::new(()),
@@ -118,10 +116,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 impl Args {
-    fn scratch_dir(&self) -> PathBuf {
-        self.scratch_dir.clone().unwrap_or_else(serving::scratch_dir)
-    }
-
     /// Returns the store of all images.
     fn store(&self) -> Store {
         self.images.first().map_or_else(|| self.store.store(), |image| self.store.store_of(image))
@@ -129,7 +123,7 @@ impl Args {
 
     /// Reads the images. Their converted layers are in the directories that are added to `converted`.
     fn images(&self, converted: &mut Vec<TempDir>) -> Result<Vec<Image>> {
-        let scratch = self.scratch_dir();
+        let scratch = self.scratch.directory();
         let (names, count) = (self.names.len(), self.images.len());
         if names != 0 && names != count {
             let error = misused(format!("--name is given {names} times for {count} images"));

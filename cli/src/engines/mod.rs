@@ -22,7 +22,7 @@ pub(crate) use self::table::{ENGINES, Engine};
 use crate::arguments::EnvironmentArgs;
 use crate::documents::{Content, SpecFile};
 use crate::failure::{Failed, Hint, hinted};
-use crate::serving::{self, PrivateRegistry};
+use crate::serving::PrivateRegistry;
 use crate::terminal::{pass, warning};
 use crate::transfer::Watch;
 use crate::{process, skopeo, temporary};
@@ -278,7 +278,7 @@ impl Engine {
     /// Sends the whole image with the engine's own program, which knows the daemon's address.
     fn load_archive(&self, script: &Path, spec: &Path, quiet: bool) -> Result<()> {
         // The archive can have gigabytes, and /tmp may be in memory.
-        let directory = temporary::directory_in(&serving::scratch_dir(), "nixply-")?;
+        let directory = temporary::directory_in(&temporary::large_files(), "nixply-")?;
         let archive = directory.path().join("image.tar").display().to_string();
         skopeo::copy(script, spec, Some(&format!("docker-archive:{archive}:")), &[], quiet)?;
         self.run_quietly(&["load", "--quiet", "--input", &archive], "load the image").map(drop)

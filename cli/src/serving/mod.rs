@@ -2,7 +2,7 @@
 
 mod private_registry;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use nixply_packer::Control;
@@ -38,10 +38,4 @@ pub(crate) fn converted<S: Clone + Into<Content>>(
     let content = content
         .map(|spec| spec.converted(&file.store, codec, directory.path(), &Control::new(&stop, &())))?;
     Ok((content, Some(directory)))
-}
-
-/// Returns the default directory for packed layers: TMPDIR or /var/tmp. They can take gigabytes, and /tmp may be in memory.
-pub(crate) fn scratch_dir() -> PathBuf {
-    let large = Path::new("/var/tmp");
-    if std::env::var_os("TMPDIR").is_none() && large.is_dir() { large.into() } else { std::env::temp_dir() }
 }

@@ -39,7 +39,7 @@ impl PrivateRegistry {
         compression: Compression,
         watch: Option<Watch>,
     ) -> Result<Self> {
-        let scratch = super::scratch_dir();
+        let scratch = temporary::large_files();
         let (images, converted) = super::converted(file, compression, &scratch)?;
         let cache = settings.cache.open();
         let secret = Secret::new()?;

@@ -83,9 +83,9 @@ fn is_scratch(name: &OsStr) -> bool {
     random.is_some_and(|random| random.len() == RANDOM && random.iter().all(u8::is_ascii_alphanumeric))
 }
 
-/// Removes the leftovers of killed processes in `dir`: files, and directories with no other entries than those in `content`.
+/// Removes the leftovers of killed processes in `dir`: files, and directories whose entries all have names that `is_content` accepts.
 /// Leftovers that cannot be removed stay; they do no harm.
-pub fn sweep(dir: &Path, content: &[&str]) {
+pub fn sweep(dir: &Path, is_content: impl Fn(&OsStr) -> bool) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
         let Ok(metadata) = entry.metadata() else { continue };
@@ -93,7 +93,7 @@ pub fn sweep(dir: &Path, content: &[&str]) {
         let known = |entry: std::io::Result<fs::DirEntry>| {
             entry.is_ok_and(|entry| {
                 let name = entry.file_name();
-                is_scratch(&name) || content.iter().any(|known| name == *known)
+                is_scratch(&name) || is_content(&name)
             })
         };
         let ours = is_scratch(&entry.file_name())
@@ -142,7 +142,7 @@ mod tests {
         {
             File::open(path).unwrap().set_modified(long_ago).unwrap();
         }
-        sweep(dir.path(), &["blobs"]);
+        sweep(dir.path(), |name| name == "blobs");
         let there = |path: &Path| path.exists();
         assert!(there(held.path()) && there(held_directory.dir.path()) && there(&young));
         assert!(there(&other) && there(&others_directory.join("notes")), "files of the user stay");

@@ -89,7 +89,7 @@ impl Cache {
         let written = self.written.since_trimmed();
         let mut entries = self.entries()?;
         for (_, directory) in self.subdirectories()? {
-            scratch::sweep(&directory, &[]);
+            scratch::sweep(&directory, |_| false);
         }
         entries.sort_by_key(|entry| entry.used);
         let mut total: u64 = entries.iter().map(|entry| entry.bytes).sum();

@@ -105,7 +105,7 @@ fn in_layout<T>(dir: &Path, fill: impl Fn(&Path) -> Result<T>) -> Result<T> {
         Err(error) => return Err(Error::io("read directory", dir, error)),
     }
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    scratch::sweep(parent, &CONTENT);
+    scratch::sweep(parent, |name| CONTENT.iter().any(|known| name == *known));
     let scratch = scratch::directory(parent)?;
     let written = fill(scratch.dir.path())?;
     match fs::rename(scratch.dir.path(), dir) {
@@ -168,8 +168,8 @@ fn put_index(
 fn begin(dir: &Path) -> Result<PathBuf> {
     let blobs = dir.join("blobs/sha256");
     fs::create_dir_all(&blobs).map_err(|source| Error::io("create directory", &blobs, source))?;
-    scratch::sweep(&blobs, &[]);
-    scratch::sweep(dir, &[]);
+    scratch::sweep(&blobs, |_| false);
+    scratch::sweep(dir, |_| false);
     if !index::is_layout(dir)? {
         put(dir, "oci-layout", index::layout_file().as_bytes())?;
     }

@@ -17,7 +17,7 @@ struct StallTimeout(Duration);
 
 /// Maximum number of bytes of a registry's error message, token or manifest. distribution-spec, "Pushing manifests": registries
 /// should accept manifests of 4 MiB.
-const MAX_BYTES: usize = 4 << 20;
+pub(super) const MAX_DOCUMENT: usize = 4 << 20;
 
 /// Waits for the answer to a request. Fails after a time without progress.
 pub(super) async fn within_progress(
@@ -67,13 +67,14 @@ pub(super) async fn piece(response: &mut Response) -> io::Result<Option<Bytes>> 
     }
 }
 
-/// Reads a small body.
-pub(super) async fn bytes(mut response: Response) -> io::Result<Vec<u8>> {
+/// Reads a body of at most this many bytes. The error of a longer one is [`io::ErrorKind::FileTooLarge`].
+pub(super) async fn bytes(mut response: Response, most: usize) -> io::Result<Vec<u8>> {
     let mut all = Vec::new();
     while let Some(piece) = piece(&mut response).await? {
         all.extend_from_slice(&piece);
-        if all.len() > MAX_BYTES {
-            return Err(io::Error::other(format!("the answer has more than {MAX_BYTES} bytes")));
+        if all.len() > most {
+            let why = format!("the answer has more than {most} bytes");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
         }
     }
     Ok(all)

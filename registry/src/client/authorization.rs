@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nixply_documents::wording::quoted;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
@@ -15,6 +16,7 @@ use super::answer::{self, registry_error};
 use super::challenge::Challenge;
 use super::credentials::Credentials;
 use super::limits::Limits;
+use super::location::PlainHosts;
 use super::reference::Repository;
 use super::retry::{Failure, Retry, is_passing, retry_after};
 use crate::error::{Error, Result};
@@ -25,12 +27,16 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
 /// Minimum length of a secret that is hidden in errors. Shorter ones would hide parts of words.
 const MIN_SECRET: usize = 4;
 
+/// Characters that are escaped in paths and queries: all but letters, digits, `-`, `.`, `_`, `~` and `/`.
+const PATH: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
 /// Gets and keeps the header of a repository's requests.
 pub(super) struct Authorization {
     http: reqwest::Client,
     repository: Repository,
     /// Whether the registry's requests are encrypted.
     is_encrypted: bool,
+    plain_hosts: PlainHosts,
     credentials: Option<Credentials>,
     /// The requested rights, in the form of the token specification.
     scopes: Vec<String>,
@@ -63,14 +69,14 @@ impl Authorization {
     pub(super) fn new(
         http: reqwest::Client,
         repository: Repository,
-        is_encrypted: bool,
+        (is_encrypted, plain_hosts): (bool, PlainHosts),
         credentials: Option<Credentials>,
         scopes: Vec<String>,
         limits: Arc<Limits>,
         requests: Arc<AtomicU64>,
     ) -> Self {
         let current = Mutex::default();
-        Self { http, repository, is_encrypted, credentials, scopes, limits, requests, current }
+        Self { http, repository, is_encrypted, plain_hosts, credentials, scopes, limits, requests, current }
     }
 
     /// Returns the header, once the registry has demanded one, and the number of its renewal.
@@ -168,8 +174,7 @@ impl Authorization {
         // The query of a pre-signed URL.
         let query = url.query_pairs().filter(|(name, _)| !matches!(&**name, "digest" | "mount" | "from"));
         secrets.extend(query.map(|(_, value)| value.into_owned()));
-        let encode = |secret: &String| form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-        let encoded: Vec<String> = secrets.iter().map(encode).collect();
+        let encoded: Vec<String> = secrets.iter().flat_map(|secret| encodings(secret)).collect();
         secrets.extend(encoded);
         secrets.retain(|secret| secret.len() >= MIN_SECRET);
         // The longest first: it may contain others.
@@ -206,7 +211,7 @@ impl Authorization {
         let lasting = |why| Failure::Lasting(self.failed(why));
         let mut url: Url =
             realm.parse().map_err(|_| lasting("the address of the token service is not a URL".into()))?;
-        if url.scheme() != "https" && self.is_encrypted {
+        if url.scheme() != "https" && (self.is_encrypted || !self.plain_hosts.allow(&url)) {
             let origin = url.origin().ascii_serialization();
             return Err(lasting(format!("the token service {} is not encrypted", quoted(&origin))));
         }
@@ -249,7 +254,8 @@ impl Authorization {
         if !status.is_success() {
             let named = retry_after(&response);
             let url = response.url().clone();
-            let answer = registry_error(&answer::bytes(response).await.unwrap_or_default());
+            let answer =
+                registry_error(&answer::bytes(response, answer::MAX_DOCUMENT).await.unwrap_or_default());
             let (code, message) = self.hide(&url, None, answer);
             let (host, status_text) = (host.clone(), status.to_string());
             let error = Error::Refused { host, what: what.into(), status: status_text, code, message };
@@ -259,7 +265,7 @@ impl Authorization {
                 Failure::Lasting(error)
             });
         }
-        let text = answer::bytes(response)
+        let text = answer::bytes(response, answer::MAX_DOCUMENT)
             .await
             .map_err(|error| Failure::Passing(self.failed(error.to_string()), None))?;
         serde_json::from_slice(&text).map_err(|_| lasting("the token service's answer is not a token".into()))
@@ -288,6 +294,18 @@ impl Answer {
         let lifetime = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         lifetime.unwrap_or(DEFAULT_LIFETIME)
     }
+}
+
+/// Returns a secret as it appears in URLs, JSON and headers.
+fn encodings(secret: &str) -> [String; 5] {
+    let json = serde_json::Value::from(secret).to_string();
+    [
+        form_urlencoded::byte_serialize(secret.as_bytes()).collect(),
+        utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string(),
+        utf8_percent_encode(secret, &PATH).to_string(),
+        json.trim_matches('"').to_owned(),
+        data_encoding::BASE64.encode(secret.as_bytes()),
+    ]
 }
 
 fn basic(user: &str, password: &str) -> String {

@@ -153,13 +153,8 @@ impl Delivery<'_> {
     async fn learn(&self, old: &Found, source: &str, there: &mut There, keys: &mut LayerKeys) -> Result<()> {
         there.has_image = true;
         there.add(&old.bytes, source, keys);
-        let children = manifests::children(&old.bytes).into_iter();
-        let reads = children.map(async |version| manifests::read(self.session, &version, None).await);
-        for child in try_join_all(reads).await? {
-            if let Current::Other(child) = child {
-                there.add(&child.bytes, source, keys);
-            }
-        }
+        let children = manifests::children(self.session, old).await?;
+        children.iter().for_each(|child| there.add(&child.bytes, source, keys));
         Ok(())
     }
 

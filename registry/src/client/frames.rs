@@ -13,17 +13,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hyper::body::Bytes;
 use nixply_oci::{Descriptor, Digest, MANIFEST, Manifest};
 use nixply_packer::{Cache, FrameIndex, SegmentPlace, SegmentSource, WantedSegment};
-use reqwest::Response;
 use serde::Serialize;
-use tokio::runtime::Handle;
 
-use super::answer;
-use super::blobs::{self, Opened};
+use super::blob::{self, Blob};
 use super::manifests::{self, Current, Written};
+use super::read::Reader;
 use super::reference::{Reference, Version};
 use super::session::Session;
 use super::upload::Upload;
-use crate::content::catalog::{Blob, Document};
+use crate::content::catalog::{Blob as SentBlob, Document};
 use crate::content::pack_queue::PackQueue;
 use crate::error::{Error, Result};
 
@@ -64,7 +62,7 @@ pub(super) async fn read(
     manifest: &Manifest,
     reference: &Reference,
 ) -> Result<FrameIndex> {
-    let bytes = blobs::small(session, manifest.layers[0].digest, MAX_INDEX).await?;
+    let bytes = blob::small(session, manifest.layers[0].digest, MAX_INDEX).await?;
     let text = String::from_utf8_lossy(&bytes);
     Ok(FrameIndex::read(&text, &format!("the frames of {reference}"))?)
 }
@@ -80,12 +78,14 @@ pub(super) async fn write(
 ) -> Result<usize> {
     let reference = manifests::reference(session, tag);
     let current = manifests::read(session, tag, None).await?;
-    if let Current::Other(old) = &current
-        && let Ok(manifest) = serde_json::from_slice::<Manifest>(&old.bytes)
-        && is_frames(&manifest)
-        && let Ok(old) = read(session, &manifest, &reference).await
-    {
-        index.extend(old, &|blob| image.contains(&blob));
+    if let Current::Other(old) = &current {
+        let manifest = serde_json::from_slice::<Manifest>(&old.bytes).ok().filter(is_frames);
+        let Some(manifest) = manifest else {
+            return Err(Error::NoFrames { reference: reference.to_string() });
+        };
+        if let Ok(old) = read(session, &manifest, &reference).await {
+            index.extend(old, &|blob| image.contains(&blob));
+        }
     }
     let (config, text) = (Bytes::from_static(b"{}"), Bytes::from(index.write()));
     let artifact = Artifact {
@@ -101,7 +101,7 @@ pub(super) async fn write(
     }
     let failed = Mutex::new(None);
     for bytes in [config, text] {
-        let (digest, blob) = (Digest::of(&bytes), Blob::Bytes(bytes));
+        let (digest, blob) = (Digest::of(&bytes), SentBlob::Bytes(bytes));
         let upload = Upload { session, digest, blob: &blob, queue, source: None, failed: &failed };
         upload.run().await?;
     }
@@ -114,7 +114,7 @@ pub(super) async fn write(
 /// The frames that an artifact names, as a source for the packer.
 pub struct Frames {
     reference: Reference,
-    session: Session,
+    reader: Reader,
     index: FrameIndex,
     fetched: AtomicU64,
     bytes: AtomicU64,
@@ -131,10 +131,10 @@ struct Run<'r> {
 }
 
 impl Frames {
-    pub(super) fn new(reference: Reference, session: Session, index: FrameIndex) -> Self {
+    pub(super) fn new(reference: Reference, reader: Reader, index: FrameIndex) -> Self {
         Self {
             reference,
-            session,
+            reader,
             index,
             fetched: AtomicU64::default(),
             bytes: AtomicU64::default(),
@@ -183,30 +183,30 @@ impl Frames {
         runs
     }
 
-    fn fetch_run(&self, run: Run<'_>, cache: &Cache, runtime: &Handle) -> Result<(), String> {
+    fn fetch_run(&self, run: Run<'_>, cache: &Cache) -> Result<(), String> {
         if self.refuses_ranges.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let opened = runtime.block_on(blobs::open(&self.session, run.blob, Some(run.bytes.clone())));
-        match opened.map_err(|error| error.chain())? {
-            Opened::Part(answer) => self.take(run, Pieces { answer, runtime, rest: Bytes::new() }, cache),
-            Opened::Whole(_) => {
+        let mut part = Blob::part(&self.reader, run.blob, run.bytes.clone());
+        match part.begin() {
+            Err(Error::Answer { source, .. }) if source.kind() == io::ErrorKind::Unsupported => {
                 self.refuses_ranges.store(true, Ordering::Relaxed);
-                Err("the registry sends no parts of blobs".into())
+                return Err(source.to_string());
             }
+            begun => begun.map_err(|error| error.chain())?,
         }
+        self.take(run, part, cache)
     }
 
     /// Checks the segments of a run and adds them to the cache.
-    fn take(&self, run: Run<'_>, mut pieces: Pieces<'_>, cache: &Cache) -> Result<(), String> {
+    fn take(&self, run: Run<'_>, mut bytes: Blob<'_>, cache: &Cache) -> Result<(), String> {
         let mut at = run.bytes.start;
         let mut problem = None;
         for (wanted, place) in run.segments {
-            let skip =
-                |pieces: &mut Pieces<'_>, bytes: u64| io::copy(&mut pieces.take(bytes), &mut io::sink());
-            skip(&mut pieces, place.offset - at).map_err(|error| error.to_string())?;
+            let skip = |bytes: &mut Blob<'_>, count: u64| io::copy(&mut bytes.take(count), &mut io::sink());
+            skip(&mut bytes, place.offset - at).map_err(|error| error.to_string())?;
             let length = place.end() - place.offset;
-            let mut part = Read::take(&mut pieces, length);
+            let mut part = Read::take(&mut bytes, length);
             match wanted.receive(place, &mut part, cache) {
                 Ok(()) => {
                     self.fetched.fetch_add(1, Ordering::Relaxed);
@@ -215,7 +215,7 @@ impl Frames {
                 Err(error) => problem = Some(error.to_string()),
             }
             let left = part.limit();
-            skip(&mut pieces, left).map_err(|error| error.to_string())?;
+            skip(&mut bytes, left).map_err(|error| error.to_string())?;
             at = place.end();
         }
         problem.map_or(Ok(()), Err)
@@ -227,42 +227,16 @@ impl SegmentSource for Frames {
         let failed = |why: String| {
             self.problem.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime = match runtime {
-            Ok(runtime) => runtime,
-            Err(error) => return failed(error.to_string()),
-        };
         let runs = Mutex::new(self.runs(wanted).into_iter());
         let next = || runs.lock().unwrap_or_else(PoisonError::into_inner).next();
         std::thread::scope(|scope| {
             for _ in 0..MAX_REQUESTS {
                 scope.spawn(|| {
                     while let Some(run) = next() {
-                        self.fetch_run(run, cache, runtime.handle()).unwrap_or_else(failed);
+                        self.fetch_run(run, cache).unwrap_or_else(failed);
                     }
                 });
             }
         });
-    }
-}
-
-/// The bytes of an answer.
-struct Pieces<'r> {
-    answer: Response,
-    runtime: &'r Handle,
-    rest: Bytes,
-}
-
-impl Read for Pieces<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.rest.is_empty() {
-            match self.runtime.block_on(answer::piece(&mut self.answer))? {
-                Some(piece) => self.rest = piece,
-                None => return Ok(0),
-            }
-        }
-        let count = buffer.len().min(self.rest.len());
-        buffer[..count].copy_from_slice(&self.rest.split_to(count));
-        Ok(count)
     }
 }

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::redirect;
+use tokio::runtime::{Builder, Runtime};
 
 use super::credentials::{FindCredentials, FindTls, Tls};
 use super::known::Known;
 use super::limits::Limits;
-use super::location;
+use super::location::{self, PlainHosts};
 use super::pace::Paces;
 use super::reference::Repository;
 use super::session::{Access, Session};
@@ -17,6 +18,9 @@ use crate::error::{Error, Result};
 
 /// Maximum time to make a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Number of threads that handle requests. Other threads pack, read files and wait.
+const WORKER_THREADS: usize = 2;
 
 /// Options of a client.
 #[derive(Clone)]
@@ -31,10 +35,12 @@ pub struct Options {
     pub user_agent: String,
 }
 
-/// A client of registries. All its requests to one registry share connections and limits.
+/// A client of registries. All its requests to one registry share connections and limits. Its methods block.
 pub struct Client {
     options: Options,
     limits: Arc<Limits>,
+    /// Runs all requests: a connection lives as long as the runtime on which it was made.
+    runtime: Mutex<Option<Arc<Runtime>>>,
     pub(super) hosts: Mutex<HashMap<String, Host>>,
     pub(super) known: Mutex<Known>,
 }
@@ -44,6 +50,8 @@ pub struct Client {
 pub(super) struct Host {
     pub(super) http: reqwest::Client,
     pub(super) is_plain: bool,
+    /// Hosts to which the registry may direct the client without encryption.
+    pub(super) plain_hosts: PlainHosts,
     pub(super) paces: Arc<Paces>,
 }
 
@@ -56,7 +64,19 @@ impl Client {
     pub(super) fn with_limits(options: Options, limits: Limits) -> Self {
         // An error means that the process already has a provider of cryptography.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Self { options, limits: Arc::new(limits), hosts: Mutex::default(), known: Mutex::default() }
+        let (runtime, hosts, known) = Default::default();
+        Self { options, limits: Arc::new(limits), runtime, hosts, known }
+    }
+
+    /// Returns the runtime of all requests.
+    pub(super) fn runtime(&self) -> Result<Arc<Runtime>> {
+        let mut runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = &*runtime {
+            return Ok(runtime.clone());
+        }
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(WORKER_THREADS).thread_name("nixply-client").enable_all();
+        Ok(runtime.insert(Arc::new(builder.build().map_err(Error::Start)?)).clone())
     }
 
     /// Returns a session for requests to one repository. `sources` are repositories of the same registry whose blobs it reads as well.
@@ -77,10 +97,11 @@ impl Client {
             return Ok(host.clone());
         }
         let tls = self.options.tls.find(&repository.host)?;
-        let is_plain = self.options.plain_http.contains(&repository.host)
+        let plain_hosts = PlainHosts::new(&self.options.plain_http);
+        let is_plain = plain_hosts.names(&repository.host)
             || location::is_this_machine(&repository.host) && tls.is_none();
         let http = self.http(&repository.host, tls.unwrap_or_default())?;
-        let host = Host { http, is_plain, paces: Arc::default() };
+        let host = Host { http, is_plain, plain_hosts, paces: Arc::default() };
         hosts.insert(repository.host.clone(), host.clone());
         Ok(host)
     }
@@ -95,7 +116,12 @@ impl Client {
             .connect_timeout(CONNECT_TIMEOUT);
         let mut authorities = Vec::new();
         for pem in &tls.authorities {
-            authorities.extend(reqwest::Certificate::from_pem_bundle(pem).map_err(failed)?);
+            let found = reqwest::Certificate::from_pem_bundle(pem).map_err(failed)?;
+            if found.is_empty() {
+                let why = "a file *.crt has no certificate in the form PEM".to_owned();
+                return Err(Error::Certificates { host: host.into(), why });
+            }
+            authorities.extend(found);
         }
         if !authorities.is_empty() {
             builder = builder.tls_certs_merge(authorities);

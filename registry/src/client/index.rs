@@ -4,11 +4,8 @@
 use std::collections::BTreeMap;
 
 use nixply_documents::go_json::null_is_default;
-use nixply_oci::{Digest, Platform};
+use nixply_oci::{Digest, Platform, ZSTD_TWIN};
 use serde::Deserialize;
-
-/// Annotation of an image whose layers are compressed with zstd, in an index that also has the image with gzip.
-const ZSTD: &str = "io.github.containers.compression.zstd";
 
 /// Variants of a processor, each compatible with those after it.
 const VARIANTS: [(&str, &[&str]); 2] = [("arm", &["v8", "v7", "v6", "v5"]), ("arm64", &["v8"])];
@@ -66,7 +63,7 @@ impl Index {
         };
         let fitting = self.manifests.iter().filter_map(|child| Some((place(child)?, child)));
         let order = |(place, child): &(usize, &Child)| {
-            let is_zstd = child.annotations.get(ZSTD).is_some_and(|value| value == "true");
+            let is_zstd = child.annotations.get(ZSTD_TWIN).is_some_and(|value| value == "true");
             (*place, !is_zstd)
         };
         fitting.min_by_key(order).map(|(_, child)| child)
@@ -110,7 +107,7 @@ mod tests {
             let (platform, zstd) =
                 platform.strip_suffix("+zstd").map_or((*platform, false), |rest| (rest, true));
             if zstd {
-                entry["annotations"] = json!({ZSTD: "true"});
+                entry["annotations"] = json!({ZSTD_TWIN: "true"});
             }
             match platform.split('/').collect::<Vec<_>>()[..] {
                 [os, arch] => entry["platform"] = json!({"os": os, "architecture": arch}),

@@ -1,12 +1,15 @@
 //! Reads and writes the manifests of a repository.
 
+use std::io;
+
+use futures_util::future::try_join_all;
 use hyper::body::Bytes;
-use nixply_oci::{Digest, INDEX, MANIFEST, Manifest};
+use nixply_oci::{Digest, INDEX, MANIFEST};
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, IF_NONE_MATCH};
 use reqwest::{Method, Response, StatusCode};
-use serde::Deserialize;
 
 use super::answer;
+use super::index::Index;
 use super::pace::Action;
 use super::reference::{Reference, Version};
 use super::retry::Failure;
@@ -68,8 +71,9 @@ pub(super) async fn read(session: &Session, version: &Version, known: Option<Dig
             return Ok(Current::Known);
         }
         let Some(answer) = existing(session, version, answer).await? else { return Ok(Current::Absent) };
-        match answer::bytes(answer).await {
+        match answer::bytes(answer, answer::MAX_DOCUMENT).await {
             Ok(bytes) => break bytes.into(),
+            Err(source) if source.kind() == io::ErrorKind::FileTooLarge => return Err(failed(source)),
             Err(source) => session.pause(&mut retry, Failure::Passing(failed(source), None)).await?,
         }
     };
@@ -77,7 +81,7 @@ pub(super) async fn read(session: &Session, version: &Version, known: Option<Dig
     if let Version::Digest(expected) = version
         && *expected != digest
     {
-        let source = std::io::Error::other(format!("the answer has the digest {digest}"));
+        let source = io::Error::other(format!("the answer has the digest {digest}"));
         return Err(failed(source));
     }
     Ok(if known == Some(digest) { Current::Known } else { Current::Other(Found { bytes, digest }) })
@@ -88,7 +92,11 @@ pub(super) async fn unchecked(session: &Session, version: &Version) -> Result<Op
     let answer = request(session, Method::GET, version, None).await?;
     let Some(answer) = existing(session, version, answer).await? else { return Ok(None) };
     let (host, what) = (session.repository().host.clone(), what(version));
-    let bytes = answer::bytes(answer).await.map_err(|source| Error::Answer { host, what, source })?;
+    let bytes = answer::bytes(answer, answer::MAX_DOCUMENT).await.map_err(|source| Error::Answer {
+        host,
+        what,
+        source,
+    })?;
     Ok(Some(bytes.into()))
 }
 
@@ -109,7 +117,7 @@ async fn request(
             None => request,
         })
     };
-    session.send(&call, build).await
+    session.send_redirected(call, build).await
 }
 
 /// Returns a successful answer, or `None` if there is no such manifest.
@@ -159,38 +167,19 @@ pub(super) async fn write(session: &Session, version: &Version, document: &Docum
     }
 }
 
-/// Reads the manifest of a version, or all manifests of an index. A version that does not exist has none.
-pub(super) async fn all(session: &Session, version: &Version) -> Result<Vec<Manifest>> {
-    let Current::Other(found) = read(session, version, None).await? else { return Ok(Vec::new()) };
-    if let Ok(manifest) = serde_json::from_slice(&found.bytes) {
-        return Ok(vec![manifest]);
-    }
-    let mut all = Vec::new();
-    for version in children(&found.bytes) {
-        if let Current::Other(child) = read(session, &version, None).await? {
-            all.extend(serde_json::from_slice::<Manifest>(&child.bytes).ok());
-        }
-    }
-    Ok(all)
-}
-
 /// Maximum number of an index's manifests that are read.
 const MAX_CHILDREN: usize = 32;
 
-/// Returns the manifests that an index names. A manifest names none.
-pub(super) fn children(index: &[u8]) -> Vec<Version> {
-    #[derive(Deserialize)]
-    struct Index {
-        #[serde(default)]
-        manifests: Vec<Child>,
-    }
-    #[derive(Deserialize)]
-    struct Child {
-        digest: Digest,
-    }
-    let index = serde_json::from_slice::<Index>(index).ok();
-    let children = index.into_iter().flat_map(|index| index.manifests).take(MAX_CHILDREN);
-    children.map(|child| Version::Digest(child.digest)).collect()
+/// Reads the manifests that an index names. A manifest names none. Leaves out those that the repository has lost.
+pub(super) async fn children(session: &Session, document: &Found) -> Result<Vec<Found>> {
+    let children = Index::of(&document.bytes).into_iter().flat_map(|index| index.manifests);
+    let reads = children.take(MAX_CHILDREN).map(async |child| {
+        Ok::<_, Error>(match read(session, &Version::Digest(child.digest), None).await? {
+            Current::Other(found) => Some(found),
+            Current::Known | Current::Absent => None,
+        })
+    });
+    Ok(try_join_all(reads).await?.into_iter().flatten().collect())
 }
 
 /// Returns the reference of a version for messages.

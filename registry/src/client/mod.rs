@@ -13,7 +13,6 @@
 mod answer;
 mod authorization;
 mod blob;
-mod blobs;
 mod challenge;
 mod credentials;
 mod delivery;

@@ -31,11 +31,11 @@ impl Reader {
     /// directory appears when it is complete. `progress` gets the number of bytes of each piece.
     pub fn pull(&self, image: &RemoteImage, dir: &Path, progress: &(dyn Fn(u64) + Sync)) -> Result<()> {
         let blobs = blobs(image);
-        let names: Vec<String> = blobs.keys().map(Digest::hex).collect();
-        let mut content: Vec<&str> = names.iter().map(String::as_str).collect();
-        content.extend([VERSION.0, MANIFEST]);
         let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        scratch::sweep(parent, &content);
+        scratch::sweep(parent, |name| {
+            let is_blob = |name: &str| format!("sha256:{name}").parse::<Digest>().is_ok();
+            name.to_str().is_some_and(|name| name == VERSION.0 || name == MANIFEST || is_blob(name))
+        });
         let scratch = scratch::directory(parent).map_err(nixply_packer::Error::from)?;
         let temporary = scratch.dir.path();
         let written = |name: &str| {
@@ -120,7 +120,7 @@ impl Reader {
         write: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
         let (mut blob, mut hasher, mut read) = (self.blob(digest, size), Sha256::new(), 0);
-        let wrong = |why: String| failed(self, digest, io::Error::other(why));
+        let wrong = |why: String| failed(&self.session, digest, io::Error::other(why));
         loop {
             let piece = blob.piece()?;
             if stop.load(Ordering::Relaxed) {

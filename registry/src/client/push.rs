@@ -1,31 +1,27 @@
 //! Pushes images to tags of registries.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::try_join_all;
-use nixply_oci::Digest;
+use nixply_oci::{Digest, Manifest};
 use nixply_packer::{LayerKey, PackedLayer};
 
 use super::delivery::Delivery;
 use super::frames::{self, Frames};
 use super::http::Client;
 use super::known::{Homes, Known};
+use super::manifests::Current;
+use super::read::Reader;
 use super::reference::{Reference, Repository, Version};
 use super::session::Access;
-use super::{blobs, manifests, upload};
+use super::{blob, manifests, upload};
 use crate::content::catalog::Catalog;
 use crate::content::layer_keys;
 use crate::content::pack_queue::PackQueue;
 use crate::content::{Image, Settings};
 use crate::error::{Error, Result};
-
-/// Number of threads that may read blobs, beside the packing threads.
-const BLOCKING_THREADS: usize = 64;
-
-/// Maximum size of a config, as of a manifest.
-const MAX_CONFIG: usize = 4 << 20;
 
 /// Maximum number of repositories that one token may name as sources of blobs.
 const MAX_SOURCES: usize = 8;
@@ -98,14 +94,9 @@ impl Client {
         };
         let (name, tag) = (image.name().to_owned(), image.tag().to_owned());
         let catalog = Catalog::new(vec![image], &content)?;
-        let queue = Arc::new(PackQueue::new(content, Arc::new(AtomicBool::new(false))));
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .max_blocking_threads(queue.threads() + BLOCKING_THREADS)
-            .thread_name("nixply-push")
-            .enable_all()
-            .build()
-            .map_err(Error::Start)?;
+        let stop = StopPacking::default();
+        let queue = Arc::new(PackQueue::new(content, stop.0.clone()));
+        let runtime = self.runtime()?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let Known { keys, homes } = &mut *known;
         for (repository, tags) in by_repository(&to)? {
@@ -159,17 +150,23 @@ impl Client {
     /// Takes the layers that an image in a registry names: later pushes do not pack them to find their digests.
     pub fn learn(&self, reference: &Reference) -> Result<Learned> {
         let session = self.session(&reference.repository, Access::Pull, &[])?;
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Start)?;
+        let runtime = self.runtime()?;
         let (manifests, configs, index) = runtime.block_on(async {
-            let manifests = manifests::all(&session, &reference.version).await?;
-            let (frames, images): (Vec<_>, Vec<_>) = manifests.into_iter().partition(frames::is_frames);
+            let mut documents = Vec::new();
+            if let Current::Other(document) = manifests::read(&session, &reference.version, None).await? {
+                documents = manifests::children(&session, &document).await?;
+                documents.push(document);
+            }
+            // An index is no manifest.
+            let manifests =
+                documents.iter().filter_map(|found| serde_json::from_slice::<Manifest>(&found.bytes).ok());
+            let (frames, images): (Vec<_>, Vec<_>) = manifests.partition(frames::is_frames);
             let index = match frames.first() {
                 Some(manifest) => Some(frames::read(&session, manifest, reference).await?),
                 None => None,
             };
             let configs =
-                images.iter().map(|manifest| blobs::small(&session, manifest.config.digest, MAX_CONFIG));
+                images.iter().map(|manifest| blob::small(&session, manifest.config.digest, blob::MAX_CONFIG));
             let configs = try_join_all(configs).await?;
             Ok::<_, Error>((images, configs, index))
         })?;
@@ -182,8 +179,19 @@ impl Client {
             known.homes.extend(homes);
             layers.extend(layer_keys::layers(manifest, config));
         }
-        let frames = index.map(|index| Frames::new(reference.clone(), session, index));
+        let frames =
+            index.map(|index| Frames::new(reference.clone(), Reader::new(session, runtime.clone()), index));
         Ok(Learned { layers, frames })
+    }
+}
+
+/// Stops the packing of layers when it is dropped: a push that has failed needs them no more.
+#[derive(Default)]
+struct StopPacking(Arc<AtomicBool>);
+
+impl Drop for StopPacking {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -2,14 +2,16 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use nixply_oci::{Digest, Manifest, Platform};
 use nixply_packer::ImageSpec;
 use nixply_packer::image::Measured;
 use tokio::runtime::Runtime;
 
-use super::blob::Blob;
-use super::blobs;
+use super::blob::{self, Blob};
 use super::http::Client;
 use super::index::Index;
 use super::manifests::{self, Current};
@@ -20,13 +22,14 @@ use crate::error::{Error, Result};
 /// Maximum depth of nested indexes.
 const MAX_INDEX_DEPTH: usize = 4;
 
-/// Maximum size of a config, in bytes.
-const MAX_CONFIG_BYTES: usize = 64 << 20;
+/// Time between two looks at the flag that ends reads.
+const STOP_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Reads one repository.
 pub struct Reader {
     pub(super) session: Session,
-    pub(super) runtime: Runtime,
+    pub(super) runtime: Arc<Runtime>,
+    stop: Arc<AtomicBool>,
 }
 
 /// A manifest or an index.
@@ -65,17 +68,35 @@ impl RemoteImage {
 impl Client {
     /// Returns a reader of a repository. It sends no request.
     pub fn reader(&self, repository: &Repository) -> Result<Reader> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("nixply-pull")
-            .enable_all()
-            .build()
-            .map_err(Error::Start)?;
-        Ok(Reader { session: self.session(repository, Access::Pull, &[])?, runtime })
+        Ok(Reader::new(self.session(repository, Access::Pull, &[])?, self.runtime()?))
     }
 }
 
 impl Reader {
+    pub(super) fn new(session: Session, runtime: Arc<Runtime>) -> Self {
+        Self { session, runtime, stop: Arc::default() }
+    }
+
+    /// Ends all reads with [`Interrupted`](nixply_packer::Error::Interrupted) when this flag is set.
+    pub fn stopping_at(self, stop: Arc<AtomicBool>) -> Self {
+        Self { stop, ..self }
+    }
+
+    /// Waits for the end of `work`, or for the flag.
+    pub(super) fn wait<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let stopped = async {
+            while !self.stop.load(Ordering::Relaxed) {
+                tokio::time::sleep(STOP_INTERVAL).await;
+            }
+        };
+        self.runtime.block_on(async {
+            tokio::select! {
+                done = work => done,
+                () = stopped => Err(nixply_packer::Error::Interrupted.into()),
+            }
+        })
+    }
+
     /// Returns the repository.
     pub fn repository(&self) -> &Repository {
         self.session.repository()
@@ -88,7 +109,7 @@ impl Reader {
 
     /// Reads the manifest or index of a version.
     pub fn document(&self, version: &Version) -> Result<Document> {
-        match self.runtime.block_on(manifests::read(&self.session, version, None))? {
+        match self.wait(manifests::read(&self.session, version, None))? {
             Current::Other(found) => Ok(Document { bytes: found.bytes.to_vec(), digest: found.digest }),
             Current::Known | Current::Absent => Err(Error::Absent { reference: self.reference(version) }),
         }
@@ -96,12 +117,12 @@ impl Reader {
 
     /// Reads a small blob, such as a config.
     pub fn small(&self, digest: Digest) -> Result<Vec<u8>> {
-        Ok(self.runtime.block_on(blobs::small(&self.session, digest, MAX_CONFIG_BYTES))?.to_vec())
+        Ok(self.wait(blob::small(&self.session, digest, blob::MAX_CONFIG))?.to_vec())
     }
 
     /// Reads the manifest or index of a version without comparing its digest. None if there is none.
     pub fn unchecked_document(&self, version: &Version) -> Result<Option<Vec<u8>>> {
-        let read = self.runtime.block_on(manifests::unchecked(&self.session, version))?;
+        let read = self.wait(manifests::unchecked(&self.session, version))?;
         Ok(read.map(|bytes| bytes.to_vec()))
     }
 
@@ -119,7 +140,7 @@ impl Reader {
             bytes.extend_from_slice(&piece);
             if bytes.len() as u64 > most {
                 let source = std::io::Error::other(format!("it has more than {most} bytes"));
-                return Err(super::blob::failed(self, digest, source));
+                return Err(blob::failed(&self.session, digest, source));
             }
         }
     }
@@ -136,7 +157,7 @@ impl Reader {
         let mut blob = blob.take(size.saturating_add(1));
         Measured::of(&mut blob).map(Some).map_err(|source| match source.downcast::<Error>() {
             Ok(error) => error,
-            Err(source) => super::blob::failed(self, digest, source),
+            Err(source) => blob::failed(&self.session, digest, source),
         })
     }
 
@@ -176,6 +197,11 @@ impl Reader {
         let fields: Manifest = nixply_documents::document::read(&manifest, &name.display().to_string())
             .map_err(nixply_packer::Error::from)?;
         let config = self.small(fields.config.digest)?;
+        if config.len() as u64 != fields.config.size {
+            let why =
+                format!("it has {} bytes, but the manifest records {}", config.len(), fields.config.size);
+            return Err(blob::failed(&self.session, fields.config.digest, std::io::Error::other(why)));
+        }
         let config_name = PathBuf::from(self.reference(&Version::Digest(fields.config.digest)));
         let spec =
             ImageSpec::from_documents((&name, &manifest), (&config_name, &text(&config, &config_name)?))?;

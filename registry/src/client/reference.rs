@@ -92,8 +92,17 @@ impl FromStr for Reference {
     /// Parses a reference. The tag defaults to `latest`. A digest takes precedence over a tag. Unlike Docker's references, it must name
     /// the registry.
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = |why: &str| Error::Reference { reference: text.into(), why: why.into() };
         let rest = text.strip_prefix("docker://").unwrap_or(text);
+        // A password must not appear in the error.
+        let user = rest.split_once('/').and_then(|(host, _)| host.rsplit_once('@')).map(|(user, _)| user);
+        let shown = user.map_or(text, |user| &rest[user.len() + 1..]);
+        let wrong = |why: &str| Error::Reference { reference: shown.into(), why: why.into() };
+        if user.is_some() {
+            return Err(wrong("a user is not a part of it; pass --creds-file"));
+        }
+        if let Some((scheme, _)) = rest.split_once("://") {
+            return Err(wrong(&format!("leave out {scheme}://")));
+        }
         let (rest, digest) = match rest.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest)),
             None => (rest, None),
@@ -186,8 +195,14 @@ mod tests {
             ("ghcr.io/a:b/c", "tag \"b/c\" is not valid"),
             ("ghcr.io/a:", "tag \"\" is not valid"),
             ("ghcr.io/a@sha256:0", "digest \"sha256:0\" is not valid"),
+            ("https://ghcr.io/team/app:1", "leave out https://"),
+            (
+                "me:PLANTED@ghcr.io/app:1",
+                "\"ghcr.io/app:1\" is not valid: a user is not a part of it; pass --creds-file",
+            ),
         ] {
             let error = text.parse::<Reference>().unwrap_err().to_string();
+            assert!(!error.contains("PLANTED"), "{error}");
             assert!(error.contains(part), "{text}: {error}");
         }
     }

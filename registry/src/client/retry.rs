@@ -75,11 +75,11 @@ impl Retry {
             return Err(error);
         }
         let jitter = rand::rng().random_range(0.5..1.5);
-        let pause = match named {
-            // Many clients may have got the same answer.
-            Some(named) => named.min(self.limits.max_requested_delay).mul_f64(1.0 + (jitter - 0.5) / 10.0),
-            None => self.delay.mul_f64(jitter),
-        };
+        let own = self.delay.mul_f64(jitter);
+        // Many clients may have got the same answer. A delay of nothing, or a time that is past for this machine's clock, is too short.
+        let named = named
+            .map(|named| named.min(self.limits.max_requested_delay).mul_f64(1.0 + (jitter - 0.5) / 10.0));
+        let pause = named.unwrap_or_default().max(own);
         tokio::time::sleep(pause).await;
         self.tries += 1;
         self.delay = (self.delay * 2).min(self.limits.max_delay);

@@ -1,11 +1,12 @@
 //! Requests to one repository: authentication, limits, retries and errors.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nixply_documents::wording::quoted;
-use reqwest::header::AUTHORIZATION;
+use reqwest::header::{AUTHORIZATION, LOCATION};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 
 use super::answer::{self, registry_error};
@@ -13,12 +14,15 @@ use super::authorization::Authorization;
 use super::credentials::Credentials;
 use super::http::Host;
 use super::limits::Limits;
-use super::location::is_same_origin;
+use super::location::{self, PlainHosts, is_same_origin};
 use super::pace::{Action, Paces};
 use super::reference::Repository;
 use super::retry::{Failure, Retry, is_overload, is_passing, retry_after};
 use crate::content::body::SentBytes;
 use crate::error::{Error, Result};
+
+/// Maximum number of redirects, which lead to the registry's storage.
+const MAX_REDIRECTS: usize = 5;
 
 /// The rights that a session needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +41,7 @@ pub(super) struct Session {
     repository: Repository,
     access: Access,
     authorization: Authorization,
+    plain_hosts: PlainHosts,
     paces: Arc<Paces>,
     limits: Arc<Limits>,
     /// Whether the registry has answered a request.
@@ -75,7 +80,7 @@ impl Session {
         sources: &[String],
         limits: &Arc<Limits>,
     ) -> Result<Self> {
-        let Host { http, is_plain, paces } = host;
+        let Host { http, is_plain, plain_hosts, paces } = host;
         let scheme = if is_plain { "http" } else { "https" };
         let base = format!("{scheme}://{}/v2/{}/", repository.api_host(), repository.name);
         let base = base.parse().map_err(|_| Error::Reference {
@@ -89,7 +94,7 @@ impl Session {
         let authorization = Authorization::new(
             http.clone(),
             repository.clone(),
-            !is_plain,
+            (!is_plain, plain_hosts.clone()),
             credentials,
             scopes,
             limits.clone(),
@@ -101,6 +106,7 @@ impl Session {
             repository,
             access,
             authorization,
+            plain_hosts,
             paces,
             limits: limits.clone(),
             has_answered: AtomicBool::new(false),
@@ -148,6 +154,37 @@ impl Session {
         F: Future<Output = Result<RequestBuilder>>,
     {
         self.send_within(self.retry(), call, build).await
+    }
+
+    /// Sends a request like [`Session::send`], and follows redirects, without credentials on other hosts.
+    pub(super) async fn send_redirected<F>(
+        &self,
+        mut call: Call<'_>,
+        build: impl Fn(RequestBuilder) -> F,
+    ) -> Result<Response>
+    where
+        F: Future<Output = Result<RequestBuilder>>,
+    {
+        for _ in 0..=MAX_REDIRECTS {
+            let answer = self.send(&call, &build).await?;
+            match answer.headers().get(LOCATION) {
+                Some(_) if answer.status().is_redirection() => call.url = self.place(&answer)?,
+                _ => return Ok(answer),
+            }
+        }
+        let (host, what) = (self.repository.host.clone(), call.what.to_owned());
+        let source = io::Error::other(format!("more than {MAX_REDIRECTS} redirects"));
+        Err(Error::Answer { host, what, source })
+    }
+
+    /// Returns the place that an answer names for the next request.
+    pub(super) fn place(&self, answer: &Response) -> Result<Url> {
+        let place = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+        let Some(place) = place.filter(|place| !place.is_empty()) else {
+            let (host, why) = (self.repository.host.clone(), "the registry named no place");
+            return Err(Error::Location { location: String::new(), host, why });
+        };
+        location::resolved(place, answer.url(), &self.plain_hosts)
     }
 
     /// Sends a request like [`Session::send`], with at most the tries that `retry` allows.
@@ -245,7 +282,7 @@ impl Session {
     /// Returns the error of an answer with an unexpected status.
     pub(super) async fn refused(&self, what: &str, response: Response) -> Error {
         let (status, url) = (response.status(), response.url().clone());
-        let body = answer::bytes(response).await.unwrap_or_default();
+        let body = answer::bytes(response, answer::MAX_DOCUMENT).await.unwrap_or_default();
         let is_plain = self.base.scheme() == "http" && status == StatusCode::BAD_REQUEST;
         // The messages of Go's server and nginx.
         if is_plain && String::from_utf8_lossy(&body).contains("HTTPS") {

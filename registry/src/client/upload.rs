@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nixply_oci::Digest;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION, RANGE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, RANGE};
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, Url};
 
-use super::location;
 use super::pace::Action;
 use super::retry::Failure;
 use super::session::{Call, Session};
@@ -178,7 +177,7 @@ impl Upload<'_> {
                 if single {
                     self.session.takes_single_post.store(false, Ordering::Relaxed);
                 }
-                let place = location_of(&answer, self.session)?;
+                let place = self.session.place(&answer)?;
                 Ok(Started::Session(place, answer.headers().clone()))
             }
             status if status.is_success() && single => Ok(Started::Done(Uploaded::Sent)),
@@ -227,7 +226,7 @@ impl Upload<'_> {
                 if !is_accepted(&answer) {
                     return Ok(answer);
                 }
-                url = location_of(&answer, self.session).map_err(Failure::Lasting)?;
+                url = self.session.place(&answer).map_err(Failure::Lasting)?;
             }
             Way::Chunks(chunk) => {
                 let least = headers.get(MIN_CHUNK).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
@@ -245,7 +244,7 @@ impl Upload<'_> {
                     if !is_accepted(&answer) {
                         return Ok(answer);
                     }
-                    url = location_of(&answer, self.session).map_err(Failure::Lasting)?;
+                    url = self.session.place(&answer).map_err(Failure::Lasting)?;
                     // The registry says how much it has. It must be all that was sent.
                     at = end_of_range(&answer).unwrap_or(end);
                     if at != end {
@@ -305,20 +304,6 @@ fn is_wrong_digest(error: &Error) -> bool {
 fn is_accepted(answer: &Response) -> bool {
     let status = answer.status();
     matches!(status, StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::ACCEPTED)
-}
-
-/// Returns the place that an answer names for the next request of an upload.
-fn location_of(answer: &Response, session: &Session) -> Result<Url> {
-    let place = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if place.is_empty() {
-        let why = "the registry named no place for the upload";
-        return Err(Error::Location {
-            location: String::new(),
-            host: session.repository().host.clone(),
-            why,
-        });
-    }
-    location::resolved(place, answer.url())
 }
 
 /// Returns the number of bytes that the registry has in a session, from the header `Range: 0-LAST`.

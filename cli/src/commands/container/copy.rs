@@ -19,7 +19,7 @@ use crate::pushing::{self, Pushing};
 use crate::skopeo::{self, destination};
 use crate::terminal::say;
 use crate::transfer::Watch;
-use crate::{diagnosis, serving};
+use crate::{diagnosis, temporary};
 
 /// Codec that skopeo uses for registries.
 const CODEC: &str = "gzip";
@@ -90,7 +90,7 @@ fn push(spec: &Path, destination: &str, to: &Reference, quiet: bool) -> Result<(
         store: &settings.store,
         cache: &settings.cache,
         codec: Codec::with_level_near(CODEC, None).expect("it is a codec"),
-        scratch: serving::scratch_dir(),
+        scratch: temporary::large_files(),
         cache_to: None,
         dry_run: false,
         explain,

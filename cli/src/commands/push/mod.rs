@@ -10,12 +10,12 @@ use anyhow::{Result, anyhow};
 use nixply_oci::reference;
 use nixply_packer::image::{IndexSpec, IndexedImage};
 use nixply_packer::{Cache, Codec};
-use nixply_registry::client::{Client, Reference};
+use nixply_registry::client::{Client, Reference, Version};
 
 use self::report::Outcome;
 use crate::arguments::{
-    CacheArgs, CacheFromArgs, OutsideStoreArgs, RegistryArgs, StoreArgs, Verbosity, reference as parse,
-    values,
+    CacheArgs, CacheFromArgs, OutsideStoreArgs, RegistryArgs, ScratchArgs, StoreArgs, Verbosity,
+    reference as parse, values,
 };
 use crate::documents::{Content, SpecFile};
 use crate::failure::{hinted, misused};
@@ -23,7 +23,7 @@ use crate::output::print;
 use crate::pushing::{self, Pushing};
 use crate::terminal::{count, say, warning};
 use crate::transfer::Watch;
-use crate::{diagnosis, output, serving};
+use crate::{diagnosis, output};
 
 /// Push images to a registry
 ///
@@ -75,9 +75,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     outside_store: OutsideStoreArgs,
 
-    /// Directory for layers that are packed without a cache [default: TMPDIR, otherwise /var/tmp]
-    #[arg(long, value_name = "DIR")]
-    scratch_dir: Option<PathBuf>,
+    #[command(flatten)]
+    scratch: ScratchArgs,
 
     #[command(flatten)]
     verbosity: Verbosity,
@@ -103,6 +102,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let first = &images[0].1[0];
     if let Some(frames) = &args.cache_to {
         let all = images.iter().flat_map(|(_, to)| to);
+        let why = match frames.version {
+            Version::Digest(_) => Some("it names a digest"),
+            Version::Tag(_) if all.clone().any(|to| to == frames) => Some("the image gets this tag"),
+            Version::Tag(_) => None,
+        };
+        if let Some(why) = why {
+            let hint = format!("name another tag, as in {}:frames", first.repository);
+            return Err(hinted(misused(format!("--cache-to {frames}: {why}")), hint));
+        }
         if !all.clone().any(|to| to.repository == frames.repository) {
             let error = misused(format!("--cache-to {frames}: no image is pushed to its repository"));
             return Err(hinted(
@@ -122,7 +130,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     cache.iter().for_each(Cache::trim);
     // Also after an error: these tags are written.
     if let Some(file) = summary.filter(|_| !outcomes.is_empty()) {
-        output::append(&file, report::markdown(&outcomes, args.dry_run).as_bytes())?;
+        let written = output::append(&file, report::markdown(&outcomes, args.dry_run).as_bytes());
+        match (&pushed, written) {
+            // The error of the push is the more important one.
+            (Err(_), Err(error)) => warning(format!("{error:#}")),
+            (_, written) => written?,
+        }
     }
     pushed?;
     if !args.verbosity.quiet {
@@ -219,7 +232,7 @@ impl Args {
             store: &self.store,
             cache: &self.cache,
             codec: self.compression,
-            scratch: self.scratch_dir.clone().unwrap_or_else(serving::scratch_dir),
+            scratch: self.scratch.directory(),
             cache_to: self.cache_to.as_ref(),
             dry_run,
             explain: diagnosis::of_registry,
@@ -254,7 +267,7 @@ impl Args {
 fn indexed(files: Vec<SpecFile<Content>>) -> Result<SpecFile<Content>> {
     let store = files[0].store.clone();
     let (name, path) = (files[0].name.clone(), files[0].path.clone());
-    let (mut images, mut names) = (Vec::new(), Vec::new());
+    let (mut images, mut names, mut annotations) = (Vec::new(), Vec::new(), BTreeMap::new());
     for file in files {
         if file.store.dir != store.dir {
             return Err(misused(format!(
@@ -265,12 +278,23 @@ fn indexed(files: Vec<SpecFile<Content>>) -> Result<SpecFile<Content>> {
         }
         let of_file = match file.spec {
             Content::Image(spec) => vec![IndexedImage { spec, annotations: BTreeMap::new() }],
-            Content::Index(index) => index.images,
+            Content::Index(index) => {
+                for (name, value) in index.annotations {
+                    let other = annotations.insert(name.clone(), value.clone());
+                    if other.is_some_and(|other| other != value) {
+                        let file = file.path.display();
+                        return Err(misused(format!(
+                            "{file} has another value of the annotation {name} than an earlier index"
+                        )));
+                    }
+                }
+                index.images
+            }
         };
         names.extend(of_file.iter().map(|_| file.path.display().to_string()));
         images.extend(of_file);
     }
-    let index = IndexSpec::new(images, BTreeMap::new(), |at| names[at].clone())?;
+    let index = IndexSpec::new(images, annotations, |at| names[at].clone())?;
     Ok(SpecFile { path, spec: Content::Index(index), store, name })
 }
 

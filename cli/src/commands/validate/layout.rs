@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, bail};
 use nixply_documents::{document, wording};
 use nixply_files::open;
 use nixply_oci::{Descriptor, Digest};
@@ -27,7 +27,11 @@ pub(super) fn validate(directory: &Path) -> Result<Validation> {
     let layout = Layout(directory.join("blobs/sha256"));
     let mut validator = Validator::new(&layout);
     let directory = wording::path(directory).to_string();
-    for entry in index["manifests"].as_array().into_iter().flatten() {
+    let entries = index["manifests"].as_array().map_or(&[][..], Vec::as_slice);
+    if entries.is_empty() {
+        bail!("{name} names no image");
+    }
+    for entry in entries {
         let text = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str);
         let tag = entry.get("annotations").and_then(|all| all.get(TAG)).and_then(Value::as_str);
         let name = match (tag, text("/digest")) {

@@ -123,12 +123,23 @@ impl Images {
         observer: Arc<dyn Observer>,
     ) -> Result<Vec<Pushed>> {
         let references = to.iter().map(|to| at(fake, to)).collect::<Result<Vec<_>>>()?;
+        let cache_to = cache_to.map(|to| at(fake, to)).transpose()?;
+        self.push_to(client, content, references, cache_to, observer)
+    }
+
+    /// Pushes an image or an index to any registry.
+    pub(super) fn push_to(
+        &self,
+        client: &Client,
+        content: &Content,
+        to: Vec<Reference>,
+        cache_to: Option<Reference>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Vec<Pushed>> {
         let image = content.image.clone();
         let content = Settings { observer, ..self.settings() };
-        let cache_to = cache_to.map(|to| at(fake, to)).transpose()?;
         let mut all = Vec::new();
-        let push = Push { image, to: references, content, cache_to, dry_run: false };
-        client.push(push, &mut |pushed| all.push(pushed))?;
+        client.push(Push { image, to, content, cache_to, dry_run: false }, &mut |pushed| all.push(pushed))?;
         Ok(all)
     }
 }
@@ -275,7 +286,12 @@ pub(super) fn client_with(credentials: Arc<dyn FindCredentials>, limits: Limits)
 /// Saves a client the time to read the system's certificates: it does not need them for this registry.
 pub(super) fn without_certificates(client: Client, fake: &Fake) -> Client {
     let http = reqwest::Client::builder().http1_only().redirect(Policy::none()).tls_certs_only(Vec::new());
-    let host = Host { http: http.build().unwrap(), is_plain: true, paces: Arc::default() };
+    let host = Host {
+        http: http.build().unwrap(),
+        is_plain: true,
+        plain_hosts: Default::default(),
+        paces: Arc::default(),
+    };
     client.hosts.lock().unwrap().insert(fake.address.to_string(), host);
     client
 }

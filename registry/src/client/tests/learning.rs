@@ -7,6 +7,7 @@ use nixply_oci::{Digest, Manifest};
 use nixply_packer::LayerKey;
 
 use super::fake::Fake;
+use super::images::{Images, anonymous, assert_has};
 use super::{Fixture, Push, client, fates, push};
 use crate::content::{Compression, Image};
 use crate::error::Error;
@@ -49,6 +50,27 @@ fn layers_without_recorded_digests_are_not_packed_if_the_old_image_names_them() 
     let push = Push { image, to, content, cache_to: None, dry_run: false };
     client.push(push, &mut |pushed| other = Some(pushed)).unwrap();
     assert_eq!(other.unwrap().packed, 0);
+}
+
+#[test]
+fn an_index_of_frames_replaces_no_image() {
+    let (images, fake) = (Images::new(), Fake::start());
+    let (spec, other) = (images.large(), images.spec(&["c"], "other"));
+    images.push(&anonymous(), &fake, &other, &["app:prod"]).unwrap();
+    let push = |frames| images.push_with(&anonymous(), &fake, &spec, &["app:t"], Some(frames), Arc::new(()));
+    let pushed = push("app:prod").unwrap();
+    let error = pushed[0].frames.clone().unwrap().unwrap_err();
+    assert!(
+        error
+            .ends_with("/app:prod has an image, which an index of frames must not replace; name another tag"),
+        "{error}"
+    );
+    assert_has(&fake, "app:prod", &other);
+    assert_has(&fake, "app:t", &spec);
+    // A free tag, and one that has an index of frames.
+    for _ in 0..2 {
+        assert_eq!(push("app:frames").unwrap()[0].frames, Some(Ok(0)));
+    }
 }
 
 #[test]

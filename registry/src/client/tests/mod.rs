@@ -5,6 +5,7 @@ mod faults;
 mod images;
 mod learning;
 mod model;
+mod other_registry;
 mod pull;
 mod quirks;
 mod secrets;

@@ -5,18 +5,19 @@ use std::fs;
 use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use hyper::body::Bytes;
 use nixply_oci::{Digest, Platform};
 use sha2::{Digest as _, Sha256};
 
 use super::super::{Reader, Reference, RemoteImage, Version};
-use super::fake::{Fake, Got, Instead};
+use super::fake::{Act, Fake, Got, Instead};
 use super::{client, push};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::server::tests::fixture::Fixture;
 
 fn amd64() -> Platform {
@@ -168,6 +169,73 @@ fn wrong_blobs_are_refused_and_nothing_is_left() {
     fake.change(|registry| registry.repository("team/app").blobs.remove(&layer.digest));
     let error = pull(&reader, &directory.path().join("image")).unwrap_err();
     assert!(error.is_absence(), "{error}");
+}
+
+#[test]
+fn a_wrong_size_of_the_config_is_an_error() {
+    let (fixture, fake) = (Fixture::new(), Fake::start());
+    push(&fixture, &fixture.spec("gzip:1"), &fake, "t").unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&fake.manifest("team/app", "t")).unwrap();
+    manifest["config"]["size"] = 1.into();
+    let bytes = serde_json::to_vec(&manifest).unwrap();
+    fake.change(|registry| {
+        let stored = registry.repository("team/app");
+        let digest = Digest::of(&bytes);
+        stored.manifests.insert(digest, bytes.into());
+        stored.tags.insert("t".into(), digest);
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let error = reader(&fake).image(&Version::Tag("t".into()), &amd64()).unwrap_err().chain();
+    assert!(error.ends_with("bytes, but the manifest records 1"), "{error}");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_pull_that_is_stopped_leaves_nothing() {
+    let (fixture, fake) = (Fixture::new(), Fake::start());
+    push(&fixture, &fixture.spec("gzip:1"), &fake, "t").unwrap();
+    let (content, _) = largest(&fake);
+    let digest = Digest::of(&content);
+    // The largest blob never arrives.
+    let (address, slow) = (fake.address, format!("GET /v2/team/app/blobs/{digest}"));
+    let stalling = Fake::new(Default::default(), move |got, _| match got.line == slow {
+        true => Act::Stall(Duration::from_secs(100)),
+        false => Act::Instead(
+            Instead::new(307)
+                .with("Location", format!("http://{address}{}", got.line.split_once(' ').unwrap().1)),
+        ),
+    });
+    let stop = Arc::new(AtomicBool::new(false));
+    let reader = reader_at(stalling.address).stopping_at(stop.clone());
+    let image = image(&reader);
+    let directory = tempfile::tempdir().unwrap();
+    let start = Instant::now();
+    let stopper = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(300));
+        stop.store(true, Ordering::Relaxed);
+    });
+    let error = reader.pull(&image, &directory.path().join("image"), &|_| {}).unwrap_err();
+    assert!(matches!(error, Error::Packer(nixply_packer::Error::Interrupted)), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(50), "the registry would have answered after 100 s");
+    stopper.join().unwrap();
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_files_of_a_killed_pull_are_removed_by_a_pull_of_another_image() {
+    let (fixture, fake) = (Fixture::new(), Fake::start());
+    push(&fixture, &fixture.spec("gzip:1"), &fake, "t").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let [left, users] =
+        ["aaaaaa", "bbbbbb"].map(|name| directory.path().join(format!(".nixply-scratch-{name}")));
+    for (path, file) in [(&left, Digest::of(b"of another image").hex()), (&users, "notes".into())] {
+        fs::create_dir(path).unwrap();
+        fs::write(path.join(file), "half").unwrap();
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(100);
+        fs::File::open(path).unwrap().set_modified(long_ago).unwrap();
+    }
+    pull(&reader(&fake), &directory.path().join("image")).unwrap();
+    assert!(!left.exists() && users.join("notes").exists());
 }
 
 #[test]

@@ -17,10 +17,15 @@ const TOKEN: &str = "planted-bearer-token";
 const SIGNATURE: &str = "planted-signature";
 
 /// The texts that must not appear.
-fn secrets() -> [String; 6] {
+fn secrets() -> [String; 7] {
     let encoded: String = form_urlencoded::byte_serialize(PASSWORD.as_bytes()).collect();
     let basic = BASIC.strip_prefix("Basic ").unwrap().to_owned();
-    [PASSWORD.into(), encoded, basic, IDENTITY.into(), TOKEN.into(), SIGNATURE.into()]
+    [PASSWORD.into(), encoded, in_base64(), basic, IDENTITY.into(), TOKEN.into(), SIGNATURE.into()]
+}
+
+/// Returns the password alone in Base64.
+fn in_base64() -> String {
+    data_encoding::BASE64.encode(PASSWORD.as_bytes())
 }
 
 fn assert_clean(text: &str, case: &str) {
@@ -74,7 +79,10 @@ impl Observer for Events {
 /// Returns an error that repeats the secrets which the registry has received.
 fn echo(status: u16, got: &Got) -> Instead {
     let authorization = got.authorization.clone().unwrap_or_default();
-    let password = if authorization.starts_with("Basic ") { PASSWORD } else { "" };
+    let password = match authorization.starts_with("Basic ") {
+        true => format!("{PASSWORD} {}", in_base64()),
+        false => String::new(),
+    };
     let line = got.line.replace('+', " ");
     Instead::error(status, &authorization, &format!("{authorization} {password} {} {line}", got.line))
 }

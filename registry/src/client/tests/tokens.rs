@@ -12,6 +12,18 @@ fn with(service: &TokenService) -> Profile {
     Profile { auth: Auth::Bearer(service.clone()), ..Profile::default() }
 }
 
+/// A registry without encryption must not send the password to any other host without encryption.
+#[test]
+fn a_token_service_on_another_host_must_be_encrypted() {
+    let images = Images::new();
+    let fake = Fake::with(|_, _| {
+        let challenge = "Bearer realm=\"http://tokens.example/token\",service=\"r\"";
+        Some(Instead::new(401).with("WWW-Authenticate", challenge))
+    });
+    let error = images.push(&user(), &fake, &images.large(), &["app:t"]).unwrap_err().to_string();
+    assert!(error.ends_with("the token service \"http://tokens.example\" is not encrypted"), "{error}");
+}
+
 #[test]
 fn requests_that_fail_at_the_same_time_cause_one_renewal() {
     let service = TokenService::start(Some(BASIC));

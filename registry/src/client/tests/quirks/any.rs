@@ -1,13 +1,14 @@
 //! Quirks of many registries.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nixply_oci::Digest;
 
 use super::super::fake::{Fake, Instead, Mount, Profile};
 use super::super::images::{
-    Content, Images, anonymous, assert_has, assert_has_content, assert_no_image, but, client_with, kinds,
-    manifest, plain_push,
+    Content, Images, anonymous, assert_has, assert_has_content, assert_no_image, at, but, client_with,
+    digest, kinds, limits, manifest, plain_push, user,
 };
 use crate::client::limits::Limits;
 
@@ -116,6 +117,65 @@ fn manifests_are_those_of_the_oci() {
     assert_eq!(put.header("content-type"), Some("application/vnd.oci.image.manifest.v1+json"));
     let (value, _) = manifest(&fake, "app:t");
     assert!(!value.to_string().contains("vnd.docker"), "{value}");
+}
+
+/// `Retry-After: 0`, or a time that is past for this machine's clock, must not use up all tries at once.
+#[test]
+fn a_requested_delay_of_nothing_does_not_shorten_the_own_delay() {
+    let images = Images::new();
+    for after in ["0", "Wed, 21 Oct 2015 07:28:00 GMT"] {
+        let overloaded = std::sync::OnceLock::new();
+        let fake = Fake::with(move |_, _| {
+            let start: &Instant = overloaded.get_or_init(Instant::now);
+            let is_over = start.elapsed() > Duration::from_millis(300);
+            (!is_over).then(|| Instead::new(429).with("Retry-After", after))
+        });
+        let limits =
+            Limits { first_delay: Duration::from_millis(20), max_delay: Duration::from_secs(1), ..limits() };
+        let client = client_with(Arc::new(()), limits);
+        images.push(&client, &fake, &images.large(), &["app:t"]).unwrap();
+    }
+}
+
+/// registry.k8s.io answers requests for manifests with a redirect to the registry that has them.
+#[test]
+fn redirects_of_manifests_are_followed_without_credentials() {
+    let images = Images::new();
+    let spec = images.large();
+    // The names differ, and so do the hosts for the client.
+    let upstream = Fake::start();
+    images.push(&anonymous(), &upstream, &spec, &["team/app:t"]).unwrap();
+    upstream.requests();
+    let place = upstream.address;
+    let fake = Fake::with(move |got, _| {
+        let path = got.line.split_once(' ').unwrap().1.replace("/v2/mirror/", "/v2/team/");
+        Some(Instead::new(307).with("Location", format!("http://{place}{path}")))
+    });
+    let reference = at(&fake, "mirror/app:t").unwrap();
+    let reader = user().reader(&reference.repository).unwrap();
+    let image = reader.image(&reference.version, &"linux/amd64".parse().unwrap()).unwrap();
+    assert_eq!((image.digest(), fake.requests().len()), (digest(&spec), 2));
+    let requests = upstream.requests();
+    assert!(requests.len() == 2 && requests.iter().all(|got| got.authorization.is_none()), "{requests:?}");
+
+    let endless = Fake::with(|got, _| {
+        let path = got.line.split_once(' ').unwrap().1.to_owned();
+        Some(Instead::new(302).with("Location", path))
+    });
+    let reference = at(&endless, "app:t").unwrap();
+    let error = anonymous().reader(&reference.repository).unwrap().document(&reference.version).unwrap_err();
+    assert!(error.chain().ends_with("more than 5 redirects"), "{}", error.chain());
+    assert_eq!(endless.requests().len(), 6);
+}
+
+#[test]
+fn a_manifest_that_is_too_large_is_read_once() {
+    let body = "x".repeat((4 << 20) + 1);
+    let fake = Fake::with(move |_, _| Some(Instead { body: body.clone(), ..Instead::new(200) }));
+    let reference = at(&fake, "app:t").unwrap();
+    let error = anonymous().reader(&reference.repository).unwrap().document(&reference.version).unwrap_err();
+    assert!(error.chain().ends_with("the answer has more than 4194304 bytes"), "{}", error.chain());
+    assert_eq!(fake.requests().len(), 1);
 }
 
 /// Registries delete manifests without tags, and an index may name them.

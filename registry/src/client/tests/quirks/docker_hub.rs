@@ -14,7 +14,8 @@ fn the_api_has_another_host_and_tags_are_looked_up_without_reading_manifests() {
     let spec = images.large();
     let client = anonymous();
     let http = reqwest::Client::builder().no_proxy().resolve("registry-1.docker.io", fake.address).build();
-    let host = Host { http: http.unwrap(), is_plain: true, paces: Arc::default() };
+    let host =
+        Host { http: http.unwrap(), is_plain: true, plain_hosts: Default::default(), paces: Arc::default() };
     client.hosts.lock().unwrap().insert("docker.io".into(), host);
     let push = || {
         let image = Image::new("image", "t", spec.clone()).unwrap();
