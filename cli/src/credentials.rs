@@ -141,7 +141,7 @@ fn keys(host: &str, repository: &str) -> Vec<String> {
     keys
 }
 
-/// Returns the entry with the first of the keys. Docker also wrote keys as URLs, of which only the host counts.
+/// Returns the entry with the first of the keys. Docker also wrote keys as URLs, in which only the host matters.
 fn entry<'e, T>(entries: &'e BTreeMap<String, Option<T>>, keys: &[String]) -> Option<&'e T> {
     let host_of = |entry: &str| {
         let rest = entry.strip_prefix("https://").or_else(|| entry.strip_prefix("http://"))?;

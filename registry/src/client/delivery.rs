@@ -118,8 +118,8 @@ impl Delivery<'_> {
         if self.dry_run {
             return Ok(done);
         }
-        // The manifests of an index first: nobody should read an index whose images are incomplete. Those that the repository has are
-        // written too, as it checks the blobs of a manifest only when it receives it.
+        // The manifests of an index are written before it: a reader of the index needs them. Those that the repository has are written
+        // too, as it checks the blobs of a manifest only when it receives it.
         for (child, _) in &documents.children {
             self.write(&Version::Digest(child.digest), child, &[], &blobs, &mut done).await?;
         }

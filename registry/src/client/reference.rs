@@ -98,7 +98,7 @@ impl FromStr for Reference {
         let shown = user.map_or(text, |user| &rest[user.len() + 1..]);
         let wrong = |why: &str| Error::Reference { reference: shown.into(), why: why.into() };
         if user.is_some() {
-            return Err(wrong("a user is not a part of it; pass --creds-file"));
+            return Err(wrong("a user is not a part of it"));
         }
         if let Some((scheme, _)) = rest.split_once("://") {
             return Err(wrong(&format!("leave out {scheme}://")));
@@ -196,10 +196,7 @@ mod tests {
             ("ghcr.io/a:", "tag \"\" is not valid"),
             ("ghcr.io/a@sha256:0", "digest \"sha256:0\" is not valid"),
             ("https://ghcr.io/team/app:1", "leave out https://"),
-            (
-                "me:PLANTED@ghcr.io/app:1",
-                "\"ghcr.io/app:1\" is not valid: a user is not a part of it; pass --creds-file",
-            ),
+            ("me:PLANTED@ghcr.io/app:1", "\"ghcr.io/app:1\" is not valid: a user is not a part of it"),
         ] {
             let error = text.parse::<Reference>().unwrap_err().to_string();
             assert!(!error.contains("PLANTED"), "{error}");
