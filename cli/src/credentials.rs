@@ -90,6 +90,10 @@ impl CredentialFiles {
             failed(format!("{} is not an auth file (line {})", file.display(), error.line()))
         })?;
         let keys = keys(host, repository);
+        // A helper for this host is newer than a password that Docker has left in the file.
+        if let Some(helper) = entry(&read.helpers, &keys).filter(|helper| !helper.is_empty()) {
+            return ask(helper, host);
+        }
         if let Some(auth) = entry(&read.auths, &keys) {
             if let Some(token) = auth.identity_token.clone().filter(|token| !token.is_empty()) {
                 return Ok(Some(Credentials::IdentityToken(token)));
@@ -106,8 +110,7 @@ impl CredentialFiles {
                 return Ok(Some(Credentials::Basic { user, password }));
             }
         }
-        let helper = entry(&read.helpers, &keys).or(read.default_helper.as_ref());
-        let helper = helper.filter(|helper| !helper.is_empty());
+        let helper = read.default_helper.as_ref().filter(|helper| !helper.is_empty());
         helper.map_or(Ok(None), |helper| ask(helper, host))
     }
 }
@@ -136,7 +139,7 @@ fn keys(host: &str, repository: &str) -> Vec<String> {
         full.match_indices('/').map(|(at, _)| full[..at].to_owned()).chain([full.clone()]).collect();
     keys.reverse();
     if host == "docker.io" {
-        keys.push("index.docker.io".to_owned());
+        keys.extend([DOCKER_HUB.to_owned(), "index.docker.io".to_owned()]);
     }
     keys
 }
@@ -147,8 +150,9 @@ fn entry<'e, T>(entries: &'e BTreeMap<String, Option<T>>, keys: &[String]) -> Op
         let rest = entry.strip_prefix("https://").or_else(|| entry.strip_prefix("http://"))?;
         rest.split('/').next().map(ToOwned::to_owned)
     };
+    // https:// sorts after http://, and takes precedence.
     let as_url = |key: &String| {
-        entries.iter().find(|(entry, _)| host_of(entry).as_ref() == Some(key)).map(|(_, value)| value)
+        entries.iter().rfind(|(entry, _)| host_of(entry).as_ref() == Some(key)).map(|(_, value)| value)
     };
     keys.iter().find_map(|key| entries.get(key).or_else(|| as_url(key)))?.as_ref()
 }
@@ -244,6 +248,10 @@ mod tests {
             assert_eq!(find(&text, "r.example:5000", "a").unwrap(), Some(basic("u")), "{text}");
             assert_eq!(find(&text, "r.example", "a").unwrap(), None, "{text}");
         }
+        let both =
+            format!(r#"{{"auths": {{"r.example": {entry}}}, "credHelpers": {{"r.example": "../x"}}}}"#);
+        let error = find(&both, "r.example", "a").unwrap_err().to_string();
+        assert!(error.contains("is not the name of a credential helper"), "the helper comes first: {error}");
         for text in [r#"{"auths": null}"#, r#"{"credsStore": ""}"#, r#"{"auths": {"r.example": null}}"#] {
             assert_eq!(find(text, "r.example", "a").unwrap(), None, "{text}");
         }

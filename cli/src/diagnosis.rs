@@ -67,6 +67,12 @@ pub(crate) fn of_registry(error: RegistryError) -> Error {
                 format!("the user may lack the right to this repository; log in with podman login {host}");
             hinted(error, hint)
         }
+        RegistryError::Location { why, .. } if why.contains("not encrypted") => {
+            hinted(error, "if you trust the network, pass --plain-http HOST:PORT with that host")
+        }
+        RegistryError::Token { ref why, .. } if why.ends_with("is not encrypted") => {
+            hinted(error, "if you trust the network, pass --plain-http HOST:PORT with that host")
+        }
         RegistryError::Scratch { directory, source } => {
             temporary::failed("write packed layers to the directory", &directory, source)
         }
@@ -117,12 +123,13 @@ impl Diagnosis {
     fn of(error: &Error) -> Self {
         let mut hints = Vec::new();
         let (mut packer, mut failed, mut next) = (None, None, Some(error));
-        let (mut system, mut of_the_machine) = (None, false);
+        let (mut system, mut of_the_machine, mut of_a_registry) = (None, false, false);
         while let Some(error) = next {
             packer = packer.or_else(|| Cause::of(error));
             failed = failed.or_else(|| error.downcast_ref::<Failed>());
             let causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
             system = system.or_else(|| causes.clone().next().map(io::Error::kind));
+            of_a_registry |= error.is::<RegistryError>();
             let is_usage = error.is::<Misused>() || error.is::<clap::Error>();
             let is_unwritten = error.is::<Unwritten>()
                 || matches!(
@@ -142,7 +149,7 @@ impl Diagnosis {
         if packer.is_some_and(Cause::is_interruption) {
             return interrupted(exit_codes::INTERRUPTED);
         }
-        if packer.is_none() && system == Some(io::ErrorKind::BrokenPipe) {
+        if packer.is_none() && !of_a_registry && system == Some(io::ErrorKind::BrokenPipe) {
             // The reader of the output is gone: end like SIGPIPE would, without a message.
             return Self { message: None, hints: Vec::new(), code: BROKEN_PIPE };
         }
@@ -232,6 +239,14 @@ mod tests {
             assert!(hints.len() == 1 && hints[0].starts_with(hint), "{hints:?}");
             assert_eq!(found_code, code);
         }
+    }
+
+    #[test]
+    fn a_registry_that_closes_the_connection_does_not_end_the_program_silently() {
+        let (host, what) = ("r.example".into(), "read the blob".into());
+        let error = RegistryError::Answer { host, what, source: io::ErrorKind::BrokenPipe.into() };
+        let (message, _, code) = diagnosed(&of_registry(error));
+        assert!(message.contains("r.example is not usable: broken pipe") && code == 1, "{code}: {message}");
     }
 
     #[test]

@@ -58,6 +58,12 @@ fn invalid_values_are_usage_errors() {
             "expected an address of this machine and a port, such as 127.0.0.1:5000, [::1]:5000, or 127.0.0.1:0 for a free port"
                 .to_owned(),
         ),
+        (
+            &["pull", "r.example/a", "a", "--plain-http", "http://r.example"],
+            "http://r.example",
+            "--plain-http <HOST[:PORT]>",
+            "name only the host, perhaps with a port, as in registry.example:5000".to_owned(),
+        ),
     ] {
         let said = said(arguments);
         let expected = format!("error: invalid value '{value}' for '{option}': {why}\n\n");

@@ -97,6 +97,17 @@ fn a_changed_file_of_a_base_layer_and_a_changed_store_path_are_found() {
 }
 
 #[test]
+fn a_layout_without_images_is_an_error() {
+    let sandbox = sandbox();
+    for index in [json!({}), json!({"manifests": null}), json!({"schemaVersion": 2, "manifests": []})] {
+        sandbox.write("l/index.json", &index);
+        let output = sandbox.run(&["validate", "l"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(said(&output), "error: l/index.json names no image\n");
+    }
+}
+
+#[test]
 fn a_changed_byte_is_found_in_every_blob_of_a_layout() {
     let sandbox = sandbox();
     let output = sandbox.run(&["validate", "l"]);

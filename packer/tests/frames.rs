@@ -199,12 +199,14 @@ fn a_cached_blob_is_read_from_any_offset_into_a_used_buffer() {
     let cached = packer.cached_blob(&paths, layer.compression.unwrap()).unwrap().unwrap();
     let whole = &blobs[&layer.digest];
     let size = whole.len();
-    let mut buffer = vec![7; size + 1000];
+    let (mut buffer, mut growing) = (vec![7; size + 1000], Vec::new());
     for at in [0, 1, 100, size / 3, size / 2, size - 2000, size - 20, size - 1] {
         for least in [1, 5000, size] {
             let read = cached.read(at as u64, least, &mut buffer).unwrap();
             assert!(read >= least.min(size - at), "{at}, {least}: {read}");
             assert_eq!(buffer[..read], whole[at..at + read], "{at}, {least}");
+            let again = cached.read((size - read) as u64, read, &mut growing).unwrap();
+            assert_eq!(growing[..again], whole[size - read..], "{at}, {least}");
         }
     }
     assert_eq!((cached.read(size as u64, 1, &mut buffer), buffer.len()), (Some(0), size + 1000));

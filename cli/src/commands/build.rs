@@ -62,7 +62,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let stop = stop_flag()?;
     let cache = args.cache.open();
     let learned = match &args.cache_from.cache_from[..] {
-        [first, ..] => args.cache_from.learn(&args.registry.client(first)?, cache.as_ref())?,
+        [first, ..] => {
+            args.cache_from.learn(&args.registry.client(first)?.stopping_at(&stop), cache.as_ref())?
+        }
         [] => Learned::default(),
     };
     let packer = args.store.packer(cache.clone()).with_segments(learned.sources());

@@ -50,9 +50,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let error = anyhow!("the directory for the image exists already: {}", args.dir.display());
         return Err(hinted(error, "name a new directory"));
     }
-    let client = args.registry.client(&args.reference)?;
+    let client = args.registry.client(&args.reference)?.stopping_at(&stop_flag()?);
     let Reference { repository, version } = &args.reference;
-    let reader = client.reader(repository).map_err(diagnosis::of_registry)?.stopping_at(stop_flag()?);
+    let reader = client.reader(repository).map_err(diagnosis::of_registry)?;
     let image = reader.image(version, &args.platform.platform()?).map_err(diagnosis::of_registry)?;
     let size: u64 = image.fields.layers.iter().map(|layer| layer.size).sum();
     let progress = Downloading::new(size, args.verbosity.quiet);

@@ -72,12 +72,16 @@ impl FrameIndex {
             return Err(Error::invalid(name, why));
         }
         let fits = |frame: &FramePlace| frame.0 as usize <= FRAME_BYTES && frame.1 as usize <= MAX_COMPRESSED;
-        match index.segments.iter().find(|(_, place)| !place.frames.iter().all(fits)) {
-            Some((key, _)) => {
-                Err(Error::invalid(name, format!("segment {key} has a frame that is too large")))
+        for (key, place) in &index.segments {
+            if !place.frames.iter().all(fits) {
+                return Err(Error::invalid(name, format!("segment {key} has a frame that is too large")));
             }
-            None => Ok(index),
+            // A blob is smaller than 2^63 bytes, and a segment has content.
+            if place.offset > i64::MAX as u64 || place.end() == place.offset {
+                return Err(Error::invalid(name, format!("segment {key} is empty, or outside any blob")));
+            }
         }
+        Ok(index)
     }
 
     /// Writes the index.

@@ -211,7 +211,7 @@ impl Authorization {
         let lasting = |why| Failure::Lasting(self.failed(why));
         let mut url: Url =
             realm.parse().map_err(|_| lasting("the address of the token service is not a URL".into()))?;
-        if url.scheme() != "https" && (self.is_encrypted || !self.plain_hosts.allow(&url)) {
+        if url.scheme() != "https" && !self.allows_plain(&url) {
             let origin = url.origin().ascii_serialization();
             return Err(lasting(format!("the token service {} is not encrypted", quoted(&origin))));
         }
@@ -269,6 +269,14 @@ impl Authorization {
             .await
             .map_err(|error| Failure::Passing(self.failed(error.to_string()), None))?;
         serde_json::from_slice(&text).map_err(|_| lasting("the token service's answer is not a token".into()))
+    }
+
+    /// Returns whether the password may be sent to a URL without encryption: if the registry's requests are not encrypted either, to the
+    /// registry's own host, and to those that the user allows.
+    fn allows_plain(&self, url: &Url) -> bool {
+        let own = Url::parse(&format!("http://{}/", self.repository.host)).ok();
+        let is_own_host = own.is_some_and(|own| own.host() == url.host());
+        !self.is_encrypted && (is_own_host || self.plain_hosts.allow(url))
     }
 
     fn failed(&self, why: String) -> Error {

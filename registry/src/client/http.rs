@@ -1,6 +1,7 @@
 //! The HTTP client: proxies, TLS and time limits. It belongs to all requests of a process.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ pub struct Options {
     pub credentials: Arc<dyn FindCredentials>,
     /// The certificates of registries and of the user, beside the system's.
     pub tls: Arc<dyn FindTls>,
-    /// Hosts, with ports, that speak plain HTTP. Loopback addresses and `localhost` always do, unless certificates are configured for them.
+    /// Hosts that speak plain HTTP, each with one port or with all. Loopback addresses and `localhost` always do, unless certificates are configured for them.
     pub plain_http: Vec<String>,
     /// Value of the header `User-Agent`.
     pub user_agent: String,
@@ -43,6 +44,7 @@ pub struct Client {
     runtime: Mutex<Option<Arc<Runtime>>>,
     pub(super) hosts: Mutex<HashMap<String, Host>>,
     pub(super) known: Mutex<Known>,
+    pub(super) stop: Arc<AtomicBool>,
 }
 
 /// The shared state of all requests to one registry.
@@ -64,8 +66,13 @@ impl Client {
     pub(super) fn with_limits(options: Options, limits: Limits) -> Self {
         // An error means that the process already has a provider of cryptography.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let (runtime, hosts, known) = Default::default();
-        Self { options, limits: Arc::new(limits), runtime, hosts, known }
+        let (runtime, hosts, known, stop) = Default::default();
+        Self { options, limits: Arc::new(limits), runtime, hosts, known, stop }
+    }
+
+    /// Ends all reads with [`Interrupted`](nixply_packer::Error::Interrupted) when this flag is set.
+    pub fn stopping_at(self, stop: &Arc<AtomicBool>) -> Self {
+        Self { stop: stop.clone(), ..self }
     }
 
     /// Returns the runtime of all requests.

@@ -1,4 +1,4 @@
-//! Checks where a registry directs a client: for an upload, or to the bytes of a blob.
+//! Checks where a registry directs a client: for an upload, to a manifest or a blob, or to a service without encryption.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -31,7 +31,9 @@ pub(super) fn resolved(location: &str, request: &Url, plain: &PlainHosts) -> Res
     let named = url.host_str().unwrap_or_default().trim_end_matches('.');
     let address = named.trim_matches(['[', ']']).parse::<IpAddr>().ok();
     let named_local = named == "localhost" || named.ends_with(".localhost");
-    if named_local || address.is_some_and(is_private) {
+    // Storage of a registry on this machine may be there as well.
+    let is_from_here = is_this_machine(&host(request)) && is_this_machine(named);
+    if !is_from_here && (named_local || address.is_some_and(is_private)) {
         return Err(wrong("it is a private address on another host"));
     }
     if url.scheme() == "http" && (request.scheme() == "https" || !plain.allow(&url)) {
@@ -40,17 +42,18 @@ pub(super) fn resolved(location: &str, request: &Url, plain: &PlainHosts) -> Res
     Ok(url)
 }
 
-/// Hosts, with ports, that the client may talk to without encryption.
+/// Hosts that the client may talk to without encryption, each with one port or with all.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PlainHosts(Arc<[String]>);
 
 impl PlainHosts {
     pub(super) fn new(named: &[String]) -> Self {
-        Self(named.into())
+        Self(named.iter().map(|host| host.to_ascii_lowercase()).collect())
     }
 
     /// Returns whether the user has named this host, with its port or with any port.
     pub(super) fn names(&self, host: &str) -> bool {
+        let host = &*host.to_ascii_lowercase();
         let without_port = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
         let without_port = without_port.map_or(host, |(name, _)| name);
         self.0.iter().any(|named| named == host || named == without_port)
@@ -159,7 +162,7 @@ mod tests {
 
     #[test]
     fn plain_hosts_are_named_with_their_port_or_with_any_port() {
-        let hosts = PlainHosts::new(&["a.example:81", "b.example", "[fd00::1]"].map(str::to_owned));
+        let hosts = PlainHosts::new(&["a.example:81", "B.example", "[fd00::1]"].map(str::to_owned));
         for host in ["a.example:81", "b.example", "b.example:5000", "[fd00::1]", "[fd00::1]:5000"] {
             assert!(hosts.names(host), "{host}");
         }
@@ -213,5 +216,6 @@ mod tests {
             );
         }
         assert_eq!(of("http://named.example:81/x", plain).unwrap(), "http://named.example:81/x");
+        assert_eq!(of("http://localhost:9000/x", plain).unwrap(), "http://localhost:9000/x");
     }
 }

@@ -13,7 +13,6 @@ use super::frames::{self, Frames};
 use super::http::Client;
 use super::known::{Homes, Known};
 use super::manifests::Current;
-use super::read::Reader;
 use super::reference::{Reference, Repository, Version};
 use super::session::Access;
 use super::{blob, manifests, upload};
@@ -149,12 +148,12 @@ impl Client {
 
     /// Takes the layers that an image in a registry names: later pushes do not pack them to find their digests.
     pub fn learn(&self, reference: &Reference) -> Result<Learned> {
-        let session = self.session(&reference.repository, Access::Pull, &[])?;
-        let runtime = self.runtime()?;
-        let (manifests, configs, index) = runtime.block_on(async {
+        let reader = self.reader(&reference.repository)?;
+        let session = &reader.session;
+        let (manifests, configs, index) = reader.wait(async {
             let mut documents = Vec::new();
-            if let Current::Other(document) = manifests::read(&session, &reference.version, None).await? {
-                documents = manifests::children(&session, &document).await?;
+            if let Current::Other(document) = manifests::read(session, &reference.version, None).await? {
+                documents = manifests::children(session, &document).await?;
                 documents.push(document);
             }
             // An index is no manifest.
@@ -162,11 +161,11 @@ impl Client {
                 documents.iter().filter_map(|found| serde_json::from_slice::<Manifest>(&found.bytes).ok());
             let (frames, images): (Vec<_>, Vec<_>) = manifests.partition(frames::is_frames);
             let index = match frames.first() {
-                Some(manifest) => Some(frames::read(&session, manifest, reference).await?),
+                Some(manifest) => Some(frames::read(session, manifest, reference).await?),
                 None => None,
             };
             let configs =
-                images.iter().map(|manifest| blob::small(&session, manifest.config.digest, blob::MAX_CONFIG));
+                images.iter().map(|manifest| blob::small(session, manifest.config.digest, blob::MAX_CONFIG));
             let configs = try_join_all(configs).await?;
             Ok::<_, Error>((images, configs, index))
         })?;
@@ -179,8 +178,7 @@ impl Client {
             known.homes.extend(homes);
             layers.extend(layer_keys::layers(manifest, config));
         }
-        let frames =
-            index.map(|index| Frames::new(reference.clone(), Reader::new(session, runtime.clone()), index));
+        let frames = index.map(|index| Frames::new(reference.clone(), reader, index));
         Ok(Learned { layers, frames })
     }
 }

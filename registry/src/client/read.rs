@@ -68,21 +68,13 @@ impl RemoteImage {
 impl Client {
     /// Returns a reader of a repository. It sends no request.
     pub fn reader(&self, repository: &Repository) -> Result<Reader> {
-        Ok(Reader::new(self.session(repository, Access::Pull, &[])?, self.runtime()?))
+        let (session, runtime) = (self.session(repository, Access::Pull, &[])?, self.runtime()?);
+        Ok(Reader { session, runtime, stop: self.stop.clone() })
     }
 }
 
 impl Reader {
-    pub(super) fn new(session: Session, runtime: Arc<Runtime>) -> Self {
-        Self { session, runtime, stop: Arc::default() }
-    }
-
-    /// Ends all reads with [`Interrupted`](nixply_packer::Error::Interrupted) when this flag is set.
-    pub fn stopping_at(self, stop: Arc<AtomicBool>) -> Self {
-        Self { stop, ..self }
-    }
-
-    /// Waits for the end of `work`, or for the flag.
+    /// Waits for the end of `work`, or for the flag that ends all reads.
     pub(super) fn wait<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let stopped = async {
             while !self.stop.load(Ordering::Relaxed) {

@@ -168,7 +168,9 @@ impl Session {
         for _ in 0..=MAX_REDIRECTS {
             let answer = self.send(&call, &build).await?;
             match answer.headers().get(LOCATION) {
-                Some(_) if answer.status().is_redirection() => call.url = self.place(&answer)?,
+                Some(_) if matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) => {
+                    call.url = self.place(&answer)?
+                }
                 _ => return Ok(answer),
             }
         }

@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::file_blob::FileBlob;
-use super::frames::PIECE;
+use super::frames::{LARGE_PIECE, PIECE, READ_BYTES};
 use super::pack_queue::PackQueue;
 use super::packed_blob::PackedBlob;
 use super::partial_blob::{Failed, PartialBlob};
@@ -99,13 +99,18 @@ impl Transfer<'_> {
         mut before: Option<(Sha256, Digest)>,
     ) -> io::Result<()> {
         let (size, last) = (self.size, self.part.end);
+        let most = match self.check {
+            Check::Sender => PIECE,
+            Check::Receiver => READ_BYTES,
+        };
         let mut at = from;
         while at < last {
-            let end = partial.readable(at, size).await.map_err(failed)?.min(last).min(at + PIECE as u64);
-            // Read a piece only when there is room for it.
+            let end = partial.readable(at, size).await.map_err(failed)?.min(last).min(at + most as u64);
+            // Read only when there is room for a piece.
             let Ok(room) = self.sender.reserve().await else { return Ok(()) };
-            let partial = partial.clone();
-            let bytes = blocking(move || partial.read(at, (end - at) as usize)).await?;
+            let (partial, buffer, count) = (partial.clone(), self.queue.frames.spare(), (end - at) as usize);
+            let buffer = blocking(move || partial.read(at, count, buffer)).await?;
+            let bytes = self.queue.frames.to_send(buffer, count);
             at = end;
             if let Some((hasher, expected)) = &mut before {
                 hasher.update(&bytes);
@@ -113,7 +118,9 @@ impl Transfer<'_> {
                     return Err(failed(Failed));
                 }
             }
-            room.send(Ok(bytes));
+            if !self.send_pieces(room, bytes).await {
+                return Ok(());
+            }
         }
         Ok(())
     }
@@ -199,22 +206,36 @@ impl Transfer<'_> {
     /// Sends cached frames. Their checksums are compared before their first bytes are sent.
     async fn send_frames(&self, cached: &Arc<CachedBlob>) -> io::Result<Reached> {
         let Self { part, sender, queue, .. } = self;
-        let (mut at, mut frame) = (part.start, queue.frames.spare());
+        let mut at = part.start;
         while at < part.end {
-            let cached = cached.clone();
-            let read = move || Ok((cached.read(at, PIECE, &mut frame), frame));
-            let found;
-            (found, frame) = blocking(read).await?;
-            let Some(found @ 1..) = found else { return Ok(Reached::Gap { at, sent: Sent::Unproven }) };
-            let wanted = usize::try_from(part.end - at).map_or(found, |left| left.min(found));
-            for piece in frame[..wanted].chunks(PIECE) {
-                let Ok(room) = sender.reserve().await else { return Ok(Reached::End) };
-                room.send(Ok(Bytes::copy_from_slice(piece)));
-                at += piece.len() as u64;
+            // Read a frame only when there is room for its first piece.
+            let Ok(room) = sender.reserve().await else { return Ok(Reached::End) };
+            let (cached, mut buffer) = (cached.clone(), queue.frames.spare());
+            let (read, buffer) = blocking(move || Ok((cached.read(at, PIECE, &mut buffer), buffer))).await?;
+            let Some(read @ 1..) = read else { return Ok(Reached::Gap { at, sent: Sent::Unproven }) };
+            let wanted = usize::try_from(part.end - at).map_or(read, |left| left.min(read));
+            at += wanted as u64;
+            if !self.send_pieces(room, queue.frames.to_send(buffer, wanted)).await {
+                break;
             }
         }
-        queue.frames.keep_spare(frame);
         Ok(Reached::End)
+    }
+
+    /// Sends bytes in pieces, so that each is progress. Returns false if the client has gone.
+    async fn send_pieces(&self, room: mpsc::Permit<'_, io::Result<Bytes>>, mut bytes: Bytes) -> bool {
+        let mut room = Some(room);
+        while !bytes.is_empty() {
+            let room = match room.take() {
+                Some(room) => room,
+                None => match self.sender.reserve().await {
+                    Ok(room) => room,
+                    Err(_) => return false,
+                },
+            };
+            room.send(Ok(bytes.split_to(bytes.len().min(LARGE_PIECE))));
+        }
+        true
     }
 
     /// Sends a part of a blob that has no proof: either the whole blob, whose last piece is held back until the

@@ -1,4 +1,4 @@
-//! Keeps verified frames of cached blobs in memory, for all clients. A frame must be read as a whole to be verified. Each client
+//! Keeps verified frames of cached blobs in memory for all clients, and spare buffers. A frame must be read as a whole to be verified. Each client
 //! gets copies of small pieces of it, so a stalled client holds a piece, not a frame.
 
 use std::collections::VecDeque;
@@ -13,18 +13,27 @@ use tokio::sync::Semaphore;
 /// Number of bytes that the server reads and sends at once.
 pub(crate) const PIECE: usize = 64 << 10;
 
+/// Number of bytes that are sent at once to a registry, which reads them at its own speed.
+pub(crate) const LARGE_PIECE: usize = 256 << 10;
+
+/// Maximum number of bytes of a packed layer that are read at once for a registry.
+pub(crate) const READ_BYTES: usize = 1 << 20;
+
 /// Maximum number of bytes in kept frames.
 const MAX_BYTES: usize = 32 << 20;
 
 /// Maximum number of frames that are read at once. A frame has at most about 4 MiB.
 const MAX_READS: usize = 8;
 
+/// Maximum number of buffers that are kept for later transfers.
+const MAX_SPARE: usize = 16;
+
 /// The most recently used frames.
 #[derive(Debug)]
 pub(crate) struct Frames {
     reads: Semaphore,
     kept: Mutex<VecDeque<Kept>>,
-    /// Buffers of transfers that have ended. The memory of a new buffer would be cleared before it is used.
+    /// Buffers whose bytes have been sent. The memory of a new buffer would be cleared before it is used.
     spare: Mutex<Vec<Vec<u8>>>,
 }
 
@@ -34,6 +43,28 @@ struct Kept {
     blob: Digest,
     at: u64,
     bytes: Vec<u8>,
+}
+
+/// Bytes to send.
+struct Lent {
+    buffer: Vec<u8>,
+    length: usize,
+    frames: Arc<Frames>,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[..self.length]
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let mut spare = self.frames.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < MAX_SPARE {
+            spare.push(std::mem::take(&mut self.buffer));
+        }
+    }
 }
 
 impl Frames {
@@ -68,14 +99,14 @@ impl Frames {
         tokio::task::spawn_blocking(read).await.map_err(io::Error::other)
     }
 
-    /// Returns a buffer for the frames of a transfer, with any content.
+    /// Returns a buffer of any length and with any content.
     pub(crate) fn spare(&self) -> Vec<u8> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }
 
-    /// Keeps the buffer of a transfer for the next one.
-    pub(crate) fn keep_spare(&self, buffer: Vec<u8>) {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+    /// Returns the first bytes of a buffer to send. The buffer is a spare one when all pieces of them are dropped.
+    pub(crate) fn to_send(self: &Arc<Self>, buffer: Vec<u8>, length: usize) -> Bytes {
+        Bytes::from_owner(Lent { buffer, length, frames: self.clone() })
     }
 
     fn kept(&self, blob: Digest, at: u64, most: usize) -> Option<Bytes> {

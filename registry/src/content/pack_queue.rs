@@ -197,6 +197,9 @@ impl PackQueue {
         let Some(codec) = jobs.first().map(|job| job.blob.codec) else { return Ok(()) };
         let packer = Packer::new(threads).with_cache(self.cache.clone()).with_store_check(self.check_store);
         for job in jobs {
+            if self.failures.stopping() {
+                return Err(interrupted());
+            }
             let paths: Vec<_> = job.blob.layer().paths.iter().map(|path| &path.path).collect();
             let layer = job.blob.index;
             self.realise.realise(layer, &paths).map_err(|why| Error::Realise { layer, why })?;

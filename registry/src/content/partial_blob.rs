@@ -6,7 +6,6 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use hyper::body::Bytes;
 use nixply_packer::Error;
 use tokio::sync::watch;
 
@@ -92,11 +91,13 @@ impl PartialBlob {
         if progress.state == State::Failed { Err(Failed) } else { Ok(progress.readable(size)) }
     }
 
-    /// Reads exactly `count` bytes, which must have been written.
-    pub(crate) fn read(&self, at: u64, count: usize) -> io::Result<Bytes> {
-        let mut buffer = vec![0; count];
-        self.file.read_exact_at(&mut buffer, at)?;
-        Ok(buffer.into())
+    /// Reads exactly `count` bytes, which must have been written, into the beginning of a buffer.
+    pub(crate) fn read(&self, at: u64, count: usize, mut buffer: Vec<u8>) -> io::Result<Vec<u8>> {
+        if buffer.len() < count {
+            buffer.resize(count, 0);
+        }
+        self.file.read_exact_at(&mut buffer[..count], at)?;
+        Ok(buffer)
     }
 }
 
@@ -121,7 +122,7 @@ mod tests {
         assert!(waits.is_err());
         blob.finish();
         assert_eq!(blob.readable(9, 10).await, Ok(10));
-        assert_eq!(&blob.read(2, 8).unwrap()[..], b"cdefghij");
+        assert_eq!(&blob.read(2, 8, vec![7; 20]).unwrap()[..8], b"cdefghij");
         // A complete blob cannot fail.
         blob.fail();
         assert_eq!(blob.readable(0, 10).await, Ok(10));

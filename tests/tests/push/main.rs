@@ -94,3 +94,83 @@ fn a_wrong_destination_is_an_error_with_the_way_out() {
         assert!(output.stdout.is_empty(), "{}", output.stdout);
     }
 }
+
+#[test]
+fn the_index_of_frames_replaces_no_image() {
+    let nix = harness!();
+    let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
+    let (directory, repository) = (Directory::new(), unique("-nixply-frames"));
+    let image = Image::build(&nix, "", &HELLO.replace("CODEC", "zstd"));
+    let to = format!("{}/{repository}:t", registry.address);
+    let digest = format!("{}/{repository}@{}", registry.address, image.id());
+    for (frames, why) in [(&to, "the image gets this tag"), (&digest, "it names a digest")] {
+        let mut command = nixply(&nix, directory.path());
+        let output = run(command.arg("push").arg(&image.spec).args([&to, "--cache-to", frames]));
+        assert_eq!(output.code, Some(2), "{}", output.stderr);
+        let error = format!("error: --cache-to {frames}: {why}\n");
+        let hint = format!("hint: name another tag, as in {}/{repository}:frames\n", registry.address);
+        assert!(output.stderr.contains(&error) && output.stderr.contains(&hint), "{}", output.stderr);
+    }
+    push(&nix, &image.spec, &to, directory.path()).ok();
+    let manifest = whole(&registry, &repository, "t");
+    let other = to.replace(":t", ":other");
+    let mut command = nixply(&nix, directory.path());
+    let output = run(command.arg("push").arg(&image.spec).args([&other, "--cache-to", &to]));
+    let warning = format!("the frames of the layers were not stored: {to} has an image");
+    assert!(output.stderr.contains(&warning), "{}", output.stderr);
+    output.ok();
+    assert_eq!(whole(&registry, &repository, "t"), manifest);
+}
+
+#[test]
+fn a_summary_that_cannot_be_written_does_not_hide_the_error_of_the_push() {
+    let nix = harness!();
+    let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
+    let directory = Directory::new();
+    let image = Image::build(&nix, "", &HELLO.replace("CODEC", "zstd"));
+    let to = format!("{}/{}:t", registry.address, unique("-nixply-summary"));
+    let summary = format!("--summary={}", directory.join("absent/summary.md").display());
+    let with_summary = |more: &[&str]| {
+        let mut command = nixply(&nix, directory.path());
+        run(command.arg("push").arg(&image.spec).args([&to, &summary]).args(more))
+    };
+    let output = with_summary(&["--also", "127.0.0.1:1/app:t"]);
+    assert_eq!(output.code, Some(1), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("error: cannot look up the tag t: no answer from 127.0.0.1:1"),
+        "{}",
+        output.stderr
+    );
+    assert!(output.stderr.contains("warning: cannot write"), "{}", output.stderr);
+    let output = with_summary(&[]);
+    assert!(output.code == Some(2) && output.stderr.contains("error: cannot write"), "{}", output.stderr);
+}
+
+#[test]
+fn an_index_of_indexes_keeps_their_annotations() {
+    let nix = harness!();
+    let registry = Registry { address: needs!("NIXPLY_TEST_REGISTRY") };
+    let (directory, repository) = (Directory::new(), unique("-nixply-annotations"));
+    let index = |arch: &str, annotations: &str| {
+        nix.build(&format!(
+            "buildIndex false {{ name = \"a\"; annotations = {annotations}; images = [ (buildImage {{ \
+               name = \"a\"; arch = \"{arch}\"; compression = \"zstd\"; config.Env = [ \"A={arch}\" ]; }}) ]; }}"
+        ))
+    };
+    let (amd64, arm64) =
+        (index("amd64", "{ one = \"1\"; both = \"b\"; }"), index("arm64", "{ two = \"2\"; both = \"b\"; }"));
+    let to = format!("{}/{repository}:t", registry.address);
+    let push = |specs: [&Path; 2]| {
+        let mut command = nixply(&nix, directory.path());
+        run(command.args(["push", "--index", &to]).args(specs))
+    };
+    push([&amd64, &arm64]).ok();
+    let pushed = json(std::str::from_utf8(&registry.get(&repository, "manifests", "t")).unwrap());
+    assert_eq!(pushed["annotations"], json(r#"{"one": "1", "two": "2", "both": "b"}"#));
+    assert_eq!(pushed["manifests"].as_array().unwrap().len(), 2);
+    let other = index("arm64", "{ both = \"other\"; }");
+    let output = push([&amd64, &other]);
+    assert_eq!(output.code, Some(2));
+    let why = format!("{} has another value of the annotation both than an earlier index", other.display());
+    assert!(output.stderr.contains(&why), "{}", output.stderr);
+}

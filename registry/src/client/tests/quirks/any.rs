@@ -7,7 +7,7 @@ use nixply_oci::Digest;
 
 use super::super::fake::{Fake, Instead, Mount, Profile};
 use super::super::images::{
-    Content, Images, anonymous, assert_has, assert_has_content, assert_no_image, at, but, client_with,
+    BASIC, Content, Images, anonymous, assert_has, assert_has_content, assert_no_image, at, but, client_with,
     digest, kinds, limits, manifest, plain_push, user,
 };
 use crate::client::limits::Limits;
@@ -148,13 +148,16 @@ fn redirects_of_manifests_are_followed_without_credentials() {
     upstream.requests();
     let place = upstream.address;
     let fake = Fake::with(move |got, _| {
+        if got.authorization.as_deref() != Some(BASIC) {
+            return Some(Instead::new(401).with("WWW-Authenticate", "Basic realm=\"r\""));
+        }
         let path = got.line.split_once(' ').unwrap().1.replace("/v2/mirror/", "/v2/team/");
         Some(Instead::new(307).with("Location", format!("http://{place}{path}")))
     });
     let reference = at(&fake, "mirror/app:t").unwrap();
     let reader = user().reader(&reference.repository).unwrap();
     let image = reader.image(&reference.version, &"linux/amd64".parse().unwrap()).unwrap();
-    assert_eq!((image.digest(), fake.requests().len()), (digest(&spec), 2));
+    assert_eq!((image.digest(), fake.requests().len()), (digest(&spec), 3));
     let requests = upstream.requests();
     assert!(requests.len() == 2 && requests.iter().all(|got| got.authorization.is_none()), "{requests:?}");
 
