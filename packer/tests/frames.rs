@@ -344,6 +344,14 @@ fn an_index_that_is_not_valid_is_an_error() {
             json!({"version": 1, "segments": {"k": {"blob": "x", "offset": 0, "frames": []}}}),
             "segments.k.blob",
         ),
+        (
+            json!({"version": 1, "segments": {"k": {"blob": digest, "offset": 0, "frames": []}}}),
+            "segment k is empty, or outside any blob",
+        ),
+        (
+            json!({"version": 1, "segments": {"k": {"blob": digest, "offset": u64::MAX, "frames": [[1, 1, "x"]]}}}),
+            "segment k is empty, or outside any blob",
+        ),
     ] {
         let error = FrameIndex::read(&text.to_string(), "the index").unwrap_err().chain();
         assert!(error.starts_with("the index") && error.contains(message), "{error}");
