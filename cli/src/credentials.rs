@@ -91,8 +91,10 @@ impl CredentialFiles {
         })?;
         let keys = keys(host, repository);
         // A helper for this host is newer than a password that Docker has left in the file.
-        if let Some(helper) = entry(&read.helpers, &keys).filter(|helper| !helper.is_empty()) {
-            return ask(helper, host);
+        if let Some(helper) = entry(&read.helpers, &keys).filter(|helper| !helper.is_empty())
+            && let Some(found) = ask(helper, host)?
+        {
+            return Ok(Some(found));
         }
         if let Some(auth) = entry(&read.auths, &keys) {
             if let Some(token) = auth.identity_token.clone().filter(|token| !token.is_empty()) {
