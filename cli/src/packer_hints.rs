@@ -89,7 +89,7 @@ fn of_packer(error: &Error) -> Option<String> {
             "make a spec of it with nixply n2c image-from-dir, or image-from-manifest".into()
         }
         Error::LayerChanged { named_by: Some(_), .. } => {
-            "build the image again without --cache-from, as the registry names a wrong digest, then push it".into()
+            "build the image again without --cache-from; if that does not help, push it to another tag".into()
         }
         Error::OtherPlatform { .. } => "omit --platform, or name the index".into(),
         Error::SeveralPlatforms { example: Some(platform), .. } => format!(

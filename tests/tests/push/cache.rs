@@ -119,7 +119,7 @@ fn a_registry_that_names_a_wrong_blob_is_contradicted_by_name() {
             "{error}"
         );
         assert!(
-            error.contains("hint: push the image again, and omit --cache-from if it names that image"),
+            error.contains("hint: build the image again without --cache-from; if that does not help, push it to another tag"),
             "{error}"
         );
     }
