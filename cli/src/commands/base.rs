@@ -182,13 +182,13 @@ impl LockArgs {
 
     /// Returns the platforms of an entry.
     fn platforms(&self, index: Option<&Index>, old: Option<&Base>) -> Result<Vec<Platform>> {
+        if !self.platforms.is_empty() {
+            return Ok(self.platforms.clone());
+        }
         let known = old.map(|old| old.platforms.keys()).into_iter().flatten();
         let known = known
             .map(|key| key.parse::<Platform>().with_context(|| format!("the lock file's platform {key:?}")));
         let known = known.collect::<Result<Vec<_>>>()?;
-        if !self.platforms.is_empty() {
-            return Ok(self.platforms.clone());
-        }
         let default = || DEFAULT_PLATFORMS.iter().filter_map(|text| text.parse::<Platform>().ok());
         Ok(match index {
             _ if !known.is_empty() => known,

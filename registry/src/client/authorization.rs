@@ -311,7 +311,7 @@ fn encodings(secret: &str) -> [String; 5] {
         form_urlencoded::byte_serialize(secret.as_bytes()).collect(),
         utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string(),
         utf8_percent_encode(secret, &PATH).to_string(),
-        json.trim_matches('"').to_owned(),
+        json[1..json.len() - 1].to_owned(),
         data_encoding::BASE64.encode(secret.as_bytes()),
     ]
 }
@@ -319,4 +319,17 @@ fn encodings(secret: &str) -> [String; 5] {
 fn basic(user: &str, password: &str) -> String {
     let encoded = data_encoding::BASE64.encode(format!("{user}:{password}").as_bytes());
     format!("Basic {encoded}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_known_in_all_forms() {
+        let forms = encodings("a+/= \"");
+        for form in ["a%2B%2F%3D+%22", "a%2B%2F%3D%20%22", "a%2B/%3D%20%22", "a+/= \\\"", "YSsvPSAi"] {
+            assert!(forms.iter().any(|known| known == form), "{form}: {forms:?}");
+        }
+    }
 }

@@ -11,6 +11,8 @@ use super::super::images::{
     digest, kinds, limits, manifest, plain_push, user,
 };
 use crate::client::limits::Limits;
+use crate::client::{Client, FindTls, Options, Tls};
+use crate::error::Result;
 
 /// go-containerregistry#1404, #1679.
 #[test]
@@ -137,6 +139,13 @@ fn a_requested_delay_of_nothing_does_not_shorten_the_own_delay() {
     }
 }
 
+/// Returns the error of reading a tag's manifest.
+fn unreadable(fake: &Fake) -> String {
+    let reference = at(fake, "app:t").unwrap();
+    let reader = anonymous().reader(&reference.repository).unwrap();
+    reader.document(&reference.version).unwrap_err().chain()
+}
+
 /// registry.k8s.io answers requests for manifests with a redirect to the registry that has them.
 #[test]
 fn redirects_of_manifests_are_followed_without_credentials() {
@@ -165,9 +174,8 @@ fn redirects_of_manifests_are_followed_without_credentials() {
         let path = got.line.split_once(' ').unwrap().1.to_owned();
         Some(Instead::new(302).with("Location", path))
     });
-    let reference = at(&endless, "app:t").unwrap();
-    let error = anonymous().reader(&reference.repository).unwrap().document(&reference.version).unwrap_err();
-    assert!(error.chain().ends_with("more than 5 redirects"), "{}", error.chain());
+    let error = unreadable(&endless);
+    assert!(error.ends_with("more than 5 redirects"), "{error}");
     assert_eq!(endless.requests().len(), 6);
 }
 
@@ -175,9 +183,8 @@ fn redirects_of_manifests_are_followed_without_credentials() {
 fn a_manifest_that_is_too_large_is_read_once() {
     let body = "x".repeat((4 << 20) + 1);
     let fake = Fake::with(move |_, _| Some(Instead { body: body.clone(), ..Instead::new(200) }));
-    let reference = at(&fake, "app:t").unwrap();
-    let error = anonymous().reader(&reference.repository).unwrap().document(&reference.version).unwrap_err();
-    assert!(error.chain().ends_with("the answer has more than 4194304 bytes"), "{}", error.chain());
+    let error = unreadable(&fake);
+    assert!(error.ends_with("the answer has more than 4194304 bytes"), "{error}");
     assert_eq!(fake.requests().len(), 1);
 }
 
@@ -216,5 +223,29 @@ fn a_blob_that_the_registry_has_lost_is_sent_again_for_another_tag_of_an_index()
         let again = images.push_content(&anonymous(), &fake, &index, to).unwrap();
         assert_eq!(again[0].sent.keys().collect::<Vec<_>>(), [&lost], "{to:?}");
         assert_has_content(&fake, to.last().unwrap(), &index);
+    }
+}
+
+/// Certificates are configured for the host, so it speaks TLS unless the user names it.
+#[test]
+fn hosts_that_the_user_names_get_plain_http() {
+    struct Certificates;
+    impl FindTls for Certificates {
+        fn find(&self, _host: &str) -> Result<Option<Tls>> {
+            Ok(Some(Tls::default()))
+        }
+    }
+    let (images, fake) = (Images::new(), Fake::start());
+    let push = |named: &str| {
+        let plain_http = vec![named.to_owned()];
+        let (credentials, tls) = (Arc::new(()), Arc::new(Certificates));
+        let client =
+            Client::with_limits(Options { credentials, tls, plain_http, user_agent: "t".into() }, limits());
+        images.push(&client, &fake, &images.large(), &["app:t"])
+    };
+    assert!(push("other.example").is_err() && push("127.0.0.1:1").is_err());
+    assert!(fake.requests().is_empty());
+    for named in ["127.0.0.1".to_owned(), fake.address.to_string()] {
+        push(&named).unwrap();
     }
 }
